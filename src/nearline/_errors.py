@@ -1,0 +1,45 @@
+"""Every error nearline raises on purpose, in one tree.
+
+NearlineError
+├── DataError         a row or column of the input cannot be used (also a ValueError)
+├── ConfigError       a setting does not make sense (also a ValueError)
+├── NotFittedError    the model has not seen what this call needs
+└── StateError        something on disk is missing, truncated, altered or of another format
+"""
+
+from __future__ import annotations
+
+
+class NearlineError(Exception):
+    """Base of every error that nearline raises on purpose."""
+
+
+class DataError(NearlineError, ValueError):
+    """A row or column of the input cannot be used; says where, why, and what to do about it.
+
+    Examples
+    --------
+    >>> raise DataError("label is NaN", column="liked", row=3, fix="drop the row or fill the label")
+    Traceback (most recent call last):
+        ...
+    nearline._errors.DataError: column 'liked', row 3: label is NaN; drop the row or fill the label
+    """
+
+    def __init__(self, problem: str, *, column: str | None = None, row: int | None = None, fix: str = "") -> None:
+        self.problem, self.column, self.row, self.fix = problem, column, row, fix
+        where = ", ".join(
+            part for part in (f"column {column!r}" if column else "", f"row {row}" if row is not None else "") if part
+        )
+        super().__init__(f"{where + ': ' if where else ''}{problem}{'; ' + fix if fix else ''}")
+
+
+class ConfigError(NearlineError, ValueError):
+    """A setting does not make sense; the message names it and the fix."""
+
+
+class NotFittedError(NearlineError, RuntimeError):
+    """The model has not learned what this call needs; the message says which call comes first."""
+
+
+class StateError(NearlineError):
+    """Something on disk is missing, truncated, altered, or written by another format version."""
