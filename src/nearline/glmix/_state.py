@@ -1,0 +1,210 @@
+"""One effect's posteriors: a row of mean and covariance per entity, growing in entities and in dimensions.
+
+Nothing is ever re-indexed: a new entity is a new row, a new feature value a new dimension at the end of every row, and a
+packed lower triangle takes it without moving a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.glmix._arena import Arena
+from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, per_column
+from nearline.glmix._kernels._records import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
+from nearline.glmix._packed import diagonal_indices, packed_size
+
+Array = NDArray[Any]
+
+FORMS = {"reverting": REVERTING, "stabilised": STABILISED, "per_update": PER_UPDATE}
+# Up to these many dimensions "auto" keeps a full covariance; beyond, memory and time per event grow with their square.
+FULL_RANDOM, FULL_FIXED = 128, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is believed of a block's coefficients before its data: by column, and, once learned, jointly.
+
+    `mean` (k) and `covariance` (k × k) are a learned joint prior of the first k dimensions; later dimensions follow
+    `prior`, independently.
+    """
+
+    prior: Prior
+    forgetting: Forgetting
+    mean: Array | None = None
+    covariance: Array | None = None
+
+    def mu0(self, columns: Sequence[str]) -> Array:
+        """Prior mean (d)."""
+        out = np.array([self.prior.mean_of(column) for column in columns], dtype=np.float64)
+        if self.mean is not None:
+            out[: len(self.mean)] = self.mean[: len(out)]
+        return out
+
+    def V0(self, columns: Sequence[str]) -> Array:
+        """Prior covariance (d, d)."""
+        out = np.diag([self.prior.variance_of(column) for column in columns]).astype(np.float64)
+        if self.covariance is not None:
+            k = min(len(self.covariance), len(columns))
+            out[:k, :k] = self.covariance[:k, :k]
+        return out
+
+    def variance0(self, columns: Sequence[str]) -> Array:
+        """Prior variances (d)."""
+        out = np.array([self.prior.variance_of(column) for column in columns], dtype=np.float64)
+        if self.covariance is not None:
+            k = min(len(self.covariance), len(columns))
+            out[:k] = np.diagonal(self.covariance)[:k]
+        return out
+
+    def walks(self, columns: Sequence[str]) -> tuple[Array, Array]:
+        """Random-walk variance per event and per second (d each)."""
+        event = [per_column(self.forgetting.walk_per_event, c, 0.0) for c in columns]
+        day = [per_column(self.forgetting.walk_per_day, c, 0.0) for c in columns]
+        return np.array(event, dtype=np.float64), np.array(day, dtype=np.float64) / DAY
+
+    @property
+    def form(self) -> int:
+        """Forgetting form code of the kernels."""
+        f = self.forgetting
+        if f.form == "per_update":
+            return PER_UPDATE if f.delta < 1 else NEVER
+        return NEVER if f.half_life is None else FORMS[f.form]
+
+    @property
+    def rate(self) -> float:
+        """Half-life in seconds, or δ."""
+        f = self.forgetting
+        return f.delta if f.form == "per_update" else f.half_life or 0.0
+
+    def with_prior(self, prior: Prior) -> Belief:
+        """The same belief under other per-column priors; the learned joint prior is dropped."""
+        return replace(self, prior=prior, mean=None, covariance=None)
+
+
+class Block:
+    """The posteriors of one effect.
+
+    Attributes
+    ----------
+    d, entities
+        Dimensions and known entities; arrays may hold more rows (capacity), never more dimensions.
+    mean, cov
+        (capacity, d) and (capacity, packed size) in the storage dtype.
+    last, counts
+        Time of the last update (NaN before the first) and events learned, per entity.
+    slots, columns
+        The design slot and the column of each dimension.
+    """
+
+    def __init__(self, effect: Effect, dtype: str) -> None:
+        self.effect, self.dtype = effect, np.dtype(dtype)
+        self.belief = Belief(effect.prior, effect.forgetting)
+        self.d, self.entities = 0, 0
+        self.slots: list[int] = []
+        self.columns: list[str] = []
+        self.kind = DIAGONAL if effect.posterior == "diagonal" else FULL
+        self._reset_arrays(16)
+        self._mean_last()
+
+    @property
+    def name(self) -> str:
+        """The effect's name."""
+        return self.effect.name
+
+    @property
+    def cov_size(self) -> int:
+        """Stored covariance numbers per entity."""
+        return self.d if self.kind == DIAGONAL else packed_size(self.d)
+
+    @property
+    def mean(self) -> Array:
+        """(capacity, d)."""
+        return self._mean.array
+
+    @property
+    def cov(self) -> Array:
+        """(capacity, cov_size)."""
+        return self._cov.array
+
+    @property
+    def last(self) -> Array:
+        """(capacity): seconds."""
+        return self._last.array
+
+    @property
+    def counts(self) -> Array:
+        """(capacity)."""
+        return self._counts.array
+
+    def selects(self, column: str) -> bool:
+        """Whether this effect has coefficients on a column."""
+        if isinstance(self.effect, Loadings):
+            return False
+        return self.effect.intercept if column == INTERCEPT else column in self.effect.on
+
+    def _reset_arrays(self, rows: int) -> None:
+        self._mean = Arena((self.d,), self.dtype, rows)
+        self._cov = Arena((self.cov_size,), self.dtype, rows)
+
+    def _mean_last(self) -> None:
+        self._last = Arena((), np.float64)
+        self._counts = Arena((), np.int32)
+
+    def prior_arrays(self) -> tuple[Array, Array]:
+        """(mu0, cov0) in float64, cov0 laid out as a row of `cov`."""
+        mu0 = self.belief.mu0(self.columns)
+        if self.kind == DIAGONAL:
+            return mu0, self.belief.variance0(self.columns)
+        rows, cols = np.tril_indices(self.d)
+        return mu0, self.belief.V0(self.columns)[rows, cols]
+
+    def grow_dimensions(self, slots: Sequence[int], columns: Sequence[str]) -> None:
+        """Append dimensions: every entity gets the prior for them, independent of what it has."""
+        if not columns:
+            return
+        old_d, old_mean, old_cov, n = self.d, self.mean, self.cov, self.entities
+        self.slots += slots
+        self.columns += columns
+        self.d += len(columns)
+        demote = self._chosen_kind() == DIAGONAL and self.kind == FULL
+        if demote:
+            old_cov = np.ascontiguousarray(old_cov[:, diagonal_indices(old_d)])
+            self.kind = DIAGONAL
+        self._reset_arrays(max(16, n))
+        mu0, cov0 = self.prior_arrays()
+        size = old_cov.shape[1]
+        self.mean[:n, :old_d], self.mean[:n, old_d:] = old_mean[:n], mu0[old_d:]
+        self.cov[:n, :size], self.cov[:n, size:] = old_cov[:n], cov0[size:]
+
+    def _chosen_kind(self) -> int:
+        if self.effect.posterior == "auto":
+            return FULL if self.d <= (FULL_FIXED if isinstance(self.effect, Fixed) else FULL_RANDOM) else DIAGONAL
+        return DIAGONAL if self.effect.posterior == "diagonal" else FULL
+
+    def grow_entities(self, entities: int) -> None:
+        """Append entities at the prior."""
+        n = self.entities
+        if entities <= n:
+            return
+        for arena in (self._mean, self._cov, self._last, self._counts):
+            arena.reserve(entities)
+        mu0, cov0 = self.prior_arrays()
+        self.mean[n:entities], self.cov[n:entities] = mu0, cov0
+        self.last[n:entities] = np.nan
+        self.entities = entities
+
+    def reset(self) -> None:
+        """Return every known entity to the prior, as if it had never been updated."""
+        n = self.entities
+        mu0, cov0 = self.prior_arrays()
+        self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n] = mu0, cov0, np.nan, 0
+
+    def nbytes(self) -> int:
+        """Bytes held for known entities."""
+        per_row = (self.d + self.cov_size) * self.dtype.itemsize + 8 + 4
+        return self.entities * per_row
