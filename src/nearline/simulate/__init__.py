@@ -1,7 +1,7 @@
 """A marketplace with known truth, and the random-effects simulation of the reference measurements.
 
-Members see ads; whether they click depends on coefficients that drift, jump and die with their ads. Because the truth is
-known, each event carries the probability that no model can beat, and `bayes` says how good that is.
+Members see ads; whether they click depends on coefficients that drift, jump and die with their ads. Because the
+truth is known, each event carries the probability that no model can beat, and `bayes` says how good that is.
 
 >>> from nearline import simulate
 >>> table = simulate.stream(simulate.Marketplace(events=1000, members=50, ads=20, campaigns=5))

@@ -17,23 +17,23 @@ DAY = 86_400.0
 class Drift:
     """How large each effect is and how fast it changes.
 
-    Every coefficient is a stationary Ornstein-Uhlenbeck process: after Δ days it is ρ times what it was plus fresh
-    noise, with ρ = 2^(−Δ / half_life), and its spread never changes. A `size` is the standard deviation, in logits, that the
-    effect adds to the score; a `half_life` is in days, `inf` for an effect that stays as it is. An ad's coefficients are its
-    campaign's plus its own, so `ad_size` is the spread of ads within a campaign.
+    Every coefficient is a stationary Ornstein-Uhlenbeck process: after Δ days it is ρ times what it was plus
+    √(1 − ρ²) fresh noise, with ρ = 2^(−Δ / half_life), so its spread stays the same. A `size` is the standard
+    deviation, in logits, that the effect adds to the score; a `half_life` is in days, `inf` for no change. An ad's
+    coefficients are its campaign's plus its own: `ad_size` is the spread of ads within a campaign.
 
     >>> Drift.off().member_half_life
     inf
     """
 
-    fixed_size: float = 0.9
+    fixed_size: float = 1.2
     fixed_half_life: float = 30.0
-    member_size: float = 1.5
-    member_half_life: float = 6.0
-    campaign_size: float = 0.8
+    member_size: float = 1.2
+    member_half_life: float = 8.0
+    campaign_size: float = 0.7
     campaign_half_life: float = 3.0
-    ad_size: float = 1.2
-    ad_half_life: float = 1.5
+    ad_size: float = 1.1
+    ad_half_life: float = 1.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -51,7 +51,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Delay:
-    """How long an outcome takes: gamma with this mean (seconds) and shape; a share `never` of outcomes does not arrive."""
+    """How long an outcome takes: gamma with this mean (seconds) and shape; a share `never` of them does not arrive."""
 
     mean: float = 600.0
     shape: float = 1.0
@@ -66,7 +66,7 @@ class Delay:
 class Marketplace:
     """Configuration of a simulated marketplace of members and ads; the same values give the same events.
 
-    `shocks` are (day, size) pairs: at that day each ad and campaign coefficient β becomes √(1 − size²) β + size · fresh noise,
+    `shocks` are (day, size) pairs: then each ad and campaign coefficient β becomes √(1 − size²) β + size · fresh noise,
     so size 1 redraws them all and 0 changes nothing. `ad_lifetime` is the mean life of an ad in days (gamma, shape 4);
     ads appear all the time and the live ones share the events. `base_rate` is the mean click probability on day 0.
     Coefficients move every `step` seconds and are constant in between. Raises `ConfigError` for a value out of range.
@@ -94,5 +94,5 @@ class Marketplace:
                 raise ConfigError(f"Marketplace({name}=...) must be positive; got {getattr(self, name)}")
         if self.events < 0 or self.seed < 0 or not 0 < self.base_rate < 1:
             raise ConfigError("Marketplace needs events >= 0, seed >= 0 and 0 < base_rate < 1")
-        if any(not (0 <= day and 0 <= size <= 1) for day, size in self.shocks):
+        if any(not (day >= 0 and 0 <= size <= 1) for day, size in self.shocks):
             raise ConfigError(f"Marketplace(shocks=...) are (day >= 0, 0 <= size <= 1) pairs; got {self.shocks}")

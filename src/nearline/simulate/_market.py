@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from nearline._errors import DataError
+from nearline._errors import ConfigError, DataError
 from nearline.simulate._config import DAY, START, Marketplace
 from nearline.simulate._population import Floats, Ints, Population, populate
-from nearline.simulate._truth import Truth, _generator, path
+from nearline.simulate._truth import Truth, generator, pairs, path
 
 
 class _Events(NamedTuple):
@@ -43,7 +43,7 @@ class Market:
         self.config = config
         self.served = 0
         self._edges = _grid(config)
-        self._population = populate(config, self._edges, _generator(config, 2))
+        self._population = populate(config, self._edges, generator(config, 2))
         self._ahead = _simulate(config, self._population, self._edges)
         self._waiting: list[_Events] = []
         self._looked: tuple[Iterator[Truth], Truth] | None = None
@@ -62,7 +62,10 @@ class Market:
         """The next n events in order of time, fewer (then none) when the configured events run out.
 
         `outcome_time` is null for an outcome that never arrives; `clicked` is then what it would have been.
+        Raises `ConfigError` for n < 0.
         """
+        if n < 0:
+            raise ConfigError(f"next_events(n) needs n >= 0; got {n}")
         events = self._take(min(n, self.config.events - self.served))
         first, self.served = self.served, self.served + len(events.time)
         return _table(events, first, self._population)
@@ -85,24 +88,23 @@ class Market:
 
     def features(self, member_id: ArrayLike, ad_id: ArrayLike) -> pa.Table:
         """The feature columns of pairs (n) of member and ad, as in the event tables."""
-        member, ad = np.asarray(member_id, dtype=np.int64), np.asarray(ad_id, dtype=np.int64)
-        return pa.table(_features(self._population, member, ad))
+        return pa.table(_features(self._population, *pairs(self._population, member_id, ad_id)))
 
     def _take(self, n: int) -> _Events:
         have = sum(len(part.time) for part in self._waiting)
         while have < n:
             self._waiting.append(next(self._ahead))
             have += len(self._waiting[-1].time)
-        columns = [np.concatenate(parts) for parts in zip(*self._waiting)] or list(_NOTHING)
-        self._waiting = [_Events(*(column[n:] for column in columns))]
-        return _Events(*(column[:n] for column in columns))
+        held = self._waiting[0] if len(self._waiting) == 1 else _joined(self._waiting)
+        self._waiting = [_cut(held, slice(n, None))]
+        return _cut(held, slice(n))
 
 
 def stream(config: Marketplace) -> pa.Table:
     """All events of a marketplace in one table, in order of time.
 
-    Columns: event_id, timestamp, member_id, ad_id, campaign_id, country, device, age_group, interests, category, advertiser,
-    price, formats, clicked, outcome_time, true_probability. Times are seconds since the epoch.
+    Columns: event_id, timestamp, member_id, ad_id, campaign_id, country, device, age_group, interests, category,
+    advertiser, price, formats, clicked, outcome_time, true_probability. Times are seconds since the epoch.
 
     >>> stream(Marketplace(events=500, members=50, ads=20)).column_names[:4]
     ['event_id', 'timestamp', 'member_id', 'ad_id']
@@ -117,7 +119,7 @@ def batches(config: Marketplace, size: int) -> Iterator[pa.Table]:
     [200, 200, 100]
     """
     if size < 1:
-        raise DataError(f"batches(size=...) must be at least 1; got {size}")
+        raise ConfigError(f"batches(size=...) must be at least 1; got {size}")
     market = Market(config)
     while market.served < config.events:
         yield market.next_events(size)
@@ -126,6 +128,14 @@ def batches(config: Marketplace, size: int) -> Iterator[pa.Table]:
 _NOTHING = _Events(
     np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int8), np.empty(0)
 )
+
+
+def _joined(parts: list[_Events]) -> _Events:
+    return _Events._make(np.concatenate(columns) for columns in zip(*parts)) if parts else _NOTHING
+
+
+def _cut(events: _Events, rows: slice) -> _Events:
+    return _Events._make(column[rows] for column in events)
 
 
 def _grid(config: Marketplace) -> Floats:
@@ -137,10 +147,10 @@ def _grid(config: Marketplace) -> Floats:
 
 def _simulate(config: Marketplace, who: Population, edges: Floats) -> Iterator[_Events]:
     share = np.diff(edges) / edges[-1]
-    counts = _generator(config, 3).multinomial(config.events, share)
+    counts = generator(config, 3).multinomial(config.events, share)
     activity = np.cumsum(who.activity)
     for k, truth in enumerate(path(config, who, edges)):
-        yield _interval(config, truth, activity, int(counts[k]), _generator(config, 4, k))
+        yield _interval(config, truth, activity, int(counts[k]), generator(config, 4, k))
 
 
 def _interval(config: Marketplace, truth: Truth, activity: Floats, n: int, rng: np.random.Generator) -> _Events:
@@ -155,7 +165,7 @@ def _interval(config: Marketplace, truth: Truth, activity: Floats, n: int, rng: 
 
 
 def _choose(cumulative: Floats, n: int, rng: np.random.Generator) -> Ints:
-    drawn = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
+    drawn: Ints = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
     return np.minimum(drawn, len(cumulative) - 1)
 
 

@@ -81,7 +81,12 @@ def _members(config: Marketplace, rng: np.random.Generator) -> tuple[pa.Table, l
             "interests": _lists(INTERESTS, interests),
         }
     )
-    blocks = [np.eye(len(COUNTRIES))[country], np.eye(len(DEVICES))[device], np.eye(len(AGE_GROUPS))[age], interests]
+    blocks: list[Floats] = [
+        np.eye(len(COUNTRIES))[country],
+        np.eye(len(DEVICES))[device],
+        np.eye(len(AGE_GROUPS))[age],
+        interests,
+    ]
     return table, blocks
 
 
@@ -90,7 +95,7 @@ def _ads(config: Marketplace, rng: np.random.Generator) -> tuple[pa.Table, list[
     campaign = rng.integers(0, config.campaigns, n)
     category = _skewed(rng, config.campaigns, len(CATEGORIES))[campaign]
     advertiser = rng.integers(0, advertisers, config.campaigns)[campaign]
-    price = np.round(np.maximum(1 + 0.4 * rng.standard_normal(n), 0.05), 2)
+    price = np.maximum(1 + 0.4 * rng.standard_normal(n), 0.05).round(2)
     formats = _subsets(rng, n, len(FORMATS), 2)
     table = pa.table(
         {
@@ -102,12 +107,12 @@ def _ads(config: Marketplace, rng: np.random.Generator) -> tuple[pa.Table, list[
             "formats": _lists(FORMATS, formats),
         }
     )
-    blocks = [np.eye(len(CATEGORIES))[category], ((price - 1) / 0.4)[:, None], formats]
+    blocks: list[Floats] = [np.eye(len(CATEGORIES))[category], ((price - 1) / 0.4)[:, None], formats]
     return table, blocks, campaign, np.eye(advertisers)[advertiser]
 
 
 def _lives(config: Marketplace, edges: Floats, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Grid positions of birth and end: a stationary mix at day 0, then births at a constant rate; never a time without ads."""
+    """Grid positions of birth and end: a stationary mix, then a constant birth rate; some ad is always live."""
     n, span, life = config.ads, config.days, rng.gamma(4.0, config.ad_lifetime / 4, config.ads)
     present = max(1, round(n * config.ad_lifetime / (span + config.ad_lifetime)))
     start = np.r_[np.zeros(present), np.sort(rng.uniform(0, span, n - present))]

@@ -51,8 +51,9 @@ def random_effects(
 ) -> RandomEffects:
     """Logistic mini-batches, y ~ Bernoulli(σ(xᵀβ_e + o)), with one coefficient vector per entity.
 
-    x = (1, u), u ~ N(0, (1 − ρ) I + ρ 11ᵀ); β_e ~ N(0, size² I); o ~ N(−1, 1). With `drift`, before each mini-batch but the
-    first, β ← √keep β + √(1 − keep) size N(0, I), which leaves its distribution as it is (keep = .96, size = .7: √.96 and .14).
+    x = (1, u), u ~ N(0, (1 − ρ) I + ρ 11ᵀ); β_e ~ N(0, size² I); o ~ N(−1, 1). With `drift`, before each mini-batch but
+    the first, β ← √keep β + √(1 − keep) size N(0, I), which leaves its distribution as it is; the defaults give √.96 β
+    + .14 N(0, I).
     Raises `ConfigError` for rho outside [0, 1] or keep outside [0, 1].
 
     >>> data = random_effects(seed=0, rho=0.5, entities=3, batches=2)

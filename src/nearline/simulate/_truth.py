@@ -2,8 +2,8 @@
 
     η(m, a, t) = b₀ + x_mᵀ b_x + v_aᵀ b_v + v_aᵀ β_m(t) + x_mᵀ (g_{c(a)}(t) + γ_a(t)),     p = σ(η)
 
-with x the member's features, v the ad's, b the fixed effect, β_m the member's coefficients, g_c the campaign's and γ_a the
-ad's own. All but b₀ are Ornstein-Uhlenbeck processes (`Drift`), sampled exactly on a time grid.
+with x the member's features, v the ad's, b the fixed effect, β_m the member's coefficients, g_c the campaign's and γ_a
+the ad's own. All but b₀ are Ornstein-Uhlenbeck processes (`Drift`), sampled exactly on a time grid.
 """
 
 from __future__ import annotations
@@ -43,31 +43,35 @@ class Truth:
     def logit(self, member_id: ArrayLike, ad_id: ArrayLike) -> Floats:
         """True log-odds of a click for each pair (n) of member and ad, whether or not the ad is live."""
         who, c = self.population, self.coefficients
-        m = _known(member_id, who.members.num_rows, "member_id")
-        a = _known(ad_id, who.ads.num_rows, "ad_id")
-        split = who.fixed_member_design.shape[1]
-        fixed = (who.fixed_member_design @ c.fixed[:split])[m] + (who.fixed_ad_design @ c.fixed[split:])[a]
+        m, a = pairs(who, member_id, ad_id)
+        member_part, ad_part = _fixed_parts(who, c.fixed)
         slopes = c.ad[a] + c.campaign[who.campaign[a]]
         personal = _rowdot(who.ad_design[a], c.member[m]) + _rowdot(who.member_design[m], slopes)
-        return self.intercept + fixed + personal
+        return self.intercept + member_part[m] + ad_part[a] + personal
 
     def probability(self, member_id: ArrayLike, ad_id: ArrayLike) -> Floats:
         """True click probability, σ(logit): the best possible prediction at this time."""
         return sigmoid(self.logit(member_id, ad_id))
 
 
+def pairs(who: Population, member_id: ArrayLike, ad_id: ArrayLike) -> tuple[Ints, Ints]:
+    """Pairs of ids as arrays; `DataError` for an id that is not in the population."""
+    return _known(member_id, who.members.num_rows, "member_id"), _known(ad_id, who.ads.num_rows, "ad_id")
+
+
 def sigmoid(eta: Floats) -> Floats:
     """1 / (1 + e^{−η}), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * eta))
+    p: Floats = 0.5 * (1 + np.tanh(0.5 * eta))
+    return p
 
 
 def path(config: Marketplace, population: Population, edges: Floats) -> Iterator[Truth]:
     """The truth on each interval of the grid, in order; every call gives the same path."""
-    moving = _draw(config, population, _generator(config, 0))
-    intercept = _intercept(config, _truth(0, 0.0, moving, population, edges), _generator(config, 0, 1))
+    moving = _draw(config, population, generator(config, 0))
+    intercept = _intercept(config, _truth(0, 0.0, moving, population, edges), generator(config, 0, 1))
     shocks = dict(sorted((day * DAY, size) for day, size in config.shocks))
     for k in range(len(edges) - 1):
-        rng = _generator(config, 1, k)
+        rng = generator(config, 1, k)
         if k > 0:
             moving = _drift(config, moving, (edges[k] - edges[k - 1]) / DAY, rng)
         if edges[k] in shocks:
@@ -75,7 +79,7 @@ def path(config: Marketplace, population: Population, edges: Floats) -> Iterator
         yield _truth(k, intercept, moving, population, edges)
 
 
-def _generator(config: Marketplace, *key: int) -> np.random.Generator:
+def generator(config: Marketplace, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=key))
 
 
@@ -97,7 +101,15 @@ def _draw(config: Marketplace, who: Population, rng: np.random.Generator) -> Coe
         (config.campaigns, who.member_design.shape[1]),
         (config.ads, who.member_design.shape[1]),
     )
-    return Coefficients(*(size * rng.standard_normal(shape) for size, shape in zip(_sizes(config), shapes)))
+    drawn = Coefficients(*(size * rng.standard_normal(shape) for size, shape in zip(_sizes(config), shapes)))
+    # one vector alone strays far from its size, and the difficulty of the market with it
+    realised = np.sqrt(sum(np.var(part) for part in _fixed_parts(who, drawn.fixed)))
+    return drawn._replace(fixed=drawn.fixed * (config.drift.fixed_size / realised if realised > 0 else 1.0))
+
+
+def _fixed_parts(who: Population, b: Floats) -> tuple[Floats, Floats]:
+    split = who.fixed_member_design.shape[1]
+    return who.fixed_member_design @ b[:split], who.fixed_ad_design @ b[split:]
 
 
 def _drift(config: Marketplace, moving: Coefficients, days: float, rng: np.random.Generator) -> Coefficients:
@@ -116,7 +128,8 @@ def _shock(config: Marketplace, moving: Coefficients, size: float, rng: np.rando
 
 
 def _blend(c: Floats, rho: float, size: float, rng: np.random.Generator) -> Floats:
-    return rho * c + size * np.sqrt(1 - rho**2) * rng.standard_normal(c.shape)
+    fresh: Floats = size * np.sqrt(1 - rho**2) * rng.standard_normal(c.shape)
+    return rho * c + fresh
 
 
 def _intercept(config: Marketplace, truth: Truth, rng: np.random.Generator) -> float:
@@ -132,7 +145,8 @@ def _intercept(config: Marketplace, truth: Truth, rng: np.random.Generator) -> f
 
 
 def _rowdot(a: Floats, b: Floats) -> Floats:
-    return np.einsum("ij,ij->i", a, b)
+    dot: Floats = np.einsum("ij,ij->i", a, b)
+    return dot
 
 
 def _known(ids: ArrayLike, size: int, name: str) -> NDArray[np.int64]:
