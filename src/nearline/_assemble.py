@@ -63,7 +63,7 @@ class Slotted:
 
 
 def newcomers(columns: Sequence[Column], drafts: Sequence[Draft], n: int) -> list[tuple[int, Level]]:
-    """Levels without a slot, as (column number, level), by row of first appearance, then column, then place in the row."""
+    """Levels without a slot, as (column number, level), by row of first appearance, then column, then place in it."""
     found: list[tuple[int, int, int, Level]] = []
     for number, (column, entries) in enumerate(zip(columns, drafts)):
         new = [code for code, level in enumerate(entries.levels) if level not in column.slots]

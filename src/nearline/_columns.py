@@ -53,15 +53,29 @@ def numbers(column: Any) -> Floats:
     if dtype == pa.null():
         return np.full(len(column), np.nan)
     if pa.types.is_dictionary(dtype):
-        column = column.cast(dtype.value_type)
+        return numbers(decoded(column))
     if dtype.id not in _PLAIN or column.null_count:
         column = column.cast(pa.float64(), safe=False)
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(np.float64, copy=False)
 
 
+def decoded(column: Any) -> Any:
+    """Dictionary column as a column of its values."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [_strings(chunk.dictionary).take(chunk.indices) for chunk in chunks]
+    return pa.chunked_array(parts, None if parts else column.type.value_type)
+
+
+def _strings(column: Any) -> Any:
+    """Column with string views, which few Arrow functions take, as strings."""
+    return column.cast(pa.large_string()) if column.type == pa.string_view() else column
+
+
 def seconds(column: Any) -> Floats:
     """Column of timestamps, dates or numbers as float64 seconds since the epoch (n); null becomes NaN."""
     found = family(column.type)
+    if pa.types.is_dictionary(column.type):
+        column = decoded(column)
     if found == "timestamp":
         return numbers(column.cast(pa.int64())) / _SECONDS[column.type.unit]
     if found == "date":
@@ -103,19 +117,17 @@ def uniques(column: Any, name: str) -> tuple[NDArray[np.integer[Any]], list[Leve
         return np.zeros(0, np.int32), []
     if pa.types.is_dictionary(column.type):
         return _dictionary_uniques(column, name)
-    if column.type == pa.string_view():
-        column = column.cast(pa.large_string())
-    codes, values = _encode(column)
+    codes, values = _encode(_strings(column))
     return codes, [canonical(value, name) for value in values.to_pylist()]
 
 
 def _dictionary_uniques(column: Any, name: str) -> tuple[NDArray[np.integer[Any]], list[Level]]:
     if isinstance(column, pa.ChunkedArray):
         if column.num_chunks != 1:
-            return uniques(column.cast(column.type.value_type), name)
+            return uniques(decoded(column), name)
         column = column.chunk(0)
     codes, used = _encode(column.indices)
-    values = column.dictionary.take(used).to_pylist()
+    values = _strings(column.dictionary).take(used).to_pylist()
     return codes, [canonical(value, name) for value in values]
 
 

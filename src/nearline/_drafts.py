@@ -82,7 +82,7 @@ def _standardise(column: Column, x: Floats, grow: bool) -> tuple[Level, Floats]:
     huge = np.isinf(values)
     if huge.any():
         row = int(np.argmax(huge))
-        raise DataError(f"{x[row]!r} is too far from what was seen", column=column.name, row=row, fix="clip it")
+        raise DataError(f"{float(x[row])!r} is too far from what was seen", column=column.name, row=row, fix="clip it")
     return 0, values
 
 

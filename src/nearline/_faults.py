@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nearline._columns import Floats, Ints, family, fractional, lists, numbers, uniques
+from nearline._columns import Floats, Ints, decoded, family, fractional, lists, numbers, uniques
 from nearline._errors import DataError
 from nearline._kinds import ColumnKind, Hashed, Multi, Numeric, Vector
 from nearline._tables import Rejects
@@ -103,7 +103,7 @@ def key_faults(column: str, values: Any) -> list[Fault]:
         faults = fault(column, np.isnan(found), "key is {}", fix)
         return faults + fault(column, fractional(found), "key is {}", "make it an integer or a string")
     if pa.types.is_dictionary(values.type):  # a null may hide in the dictionary
-        values = values.cast(values.type.value_type)
+        values = decoded(values)
     return fault(column, pc.is_null(values).to_numpy(), "key is {}", fix) if values.null_count else []
 
 
@@ -148,6 +148,6 @@ def rejects(table: Any, faults: Sequence[Fault], columns: Mapping[str, Any]) -> 
             reasons.setdefault(row, []).append(f"{found.column}: {found.reason(values, row)}")
     rows = sorted(reasons)
     texts = tuple("; ".join(reasons[row]) for row in rows)
-    kept = [name for name in table.column_names if name != "reason"]
+    kept = [number for number, name in enumerate(table.column_names) if name != "reason"]
     bad = table.select(kept).take(pa.array(rows, pa.int64())).append_column("reason", pa.array(texts, pa.string()))
     return Rejects(np.array(rows, np.int64), texts, bad)

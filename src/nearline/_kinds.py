@@ -153,7 +153,7 @@ class Schema:
     id: str | None = None
     weight: str | None = None
     offset: str | None = None
-    columns: Mapping[str, ColumnKind] = field(default_factory=dict)
+    columns: Mapping[str, ColumnKind] = field(default_factory=dict, hash=False)
 
     def kind(self, column: str, dtype: Any) -> ColumnKind | None:
         """Kind of a column: the declared one, else the one its Arrow type says; None where that says nothing."""

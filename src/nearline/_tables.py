@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def _convert(data: Any) -> Any:
         return pa.Table.from_batches([pa.record_batch(data)])
     if isinstance(data, Mapping):
         return _from_columns(data)
-    if isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data):
+    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
         names = dict.fromkeys(name for row in data for name in row)
         return _from_columns({name: [row.get(name) for row in data] for name in names})
     raise DataError(f"{type(data).__name__} is not a table", fix=_FIX)

@@ -30,7 +30,7 @@ from nearline._encoder_state import (
     slots_from,
 )
 from nearline._entities import Entities, Entity, row_values, unique_values
-from nearline._errors import ConfigError, StateError
+from nearline._errors import ConfigError, DataError, StateError
 from nearline._vocabulary import Column, Slots
 from nearline.schema import Checked, Key, Schema, check, key_columns
 
@@ -130,10 +130,13 @@ class Encoder:
 
     def __init__(self, schema: Schema, features: Sequence[str], keys: Sequence[Key]) -> None:
         for what, names in (("feature", features), ("key", keys)):
+            if isinstance(names, str):
+                raise ConfigError(f"{what}s must be a sequence of names; write ({names!r},)")
             twice = [name for number, name in enumerate(names) if name in names[:number]]
             if twice:
                 raise ConfigError(f"{what} {twice[0]!r} is named twice; name it once")
         self.schema, self.features, self.keys = schema, tuple(features), tuple(keys)
+        self._learned = schema
         self._slots = Slots()
         self._columns = [Column(name) for name in self.features]
         self._entities = {key: Entities(key, [None] * len(key_columns([key]))) for key in self.keys}
@@ -188,14 +191,14 @@ class Encoder:
         checked = table if isinstance(table, Checked) else self.check(table, link="identity", need_label=False)
         n = checked.rows
         if n == 0:
-            return _design(checked, _NO_ROWS, {key: np.zeros(0, np.int32) for key in self.keys}, 0)
-        data = [checked.columns[name] for name in self.features]
+            return _design(checked, _no_rows(), {key: np.zeros(0, np.int32) for key in self.keys}, 0)
+        data = self._data(checked)
         columns = [self._expect(column, values.type) for column, values in zip(self._columns, data)]
         families = {key: known.expect(checked.columns) for key, known in self._entities.items()}
         named = {key: (row_values if n <= _FEW else unique_values)(key, checked.columns) for key in self.keys}
         rows, unseen = (encode_rows if n <= _FEW else encode_columns)(columns, data, n, self._slots, grow)
         if grow:
-            self._columns = columns
+            self._remember(columns)
             for key, known in self._entities.items():
                 known.grow(named[key][1], families[key])
         codes = {key: self._entities[key].lookup(values)[which] for key, (which, values) in named.items()}
@@ -203,9 +206,19 @@ class Encoder:
 
     def check(self, table: Any, **options: Any) -> Checked:
         """`schema.check` of a table for this encoder, with the kinds that it has learned; options as there."""
-        learned = {column.name: column.kind for column in self._columns if column.kind is not None}
-        schema = replace(self.schema, columns={**self.schema.columns, **learned})
-        return check(table, schema, features=self.features, keys=self.keys, **options)
+        return check(table, self._learned, features=self.features, keys=self.keys, **options)
+
+    def _data(self, checked: Checked) -> list[Any]:
+        unchecked = [name for name in (*self.features, *key_columns(self.keys)) if name not in checked.columns]
+        if unchecked:
+            raise DataError("the table was not checked for it", column=unchecked[0], fix="check it with Encoder.check")
+        return [checked.columns[name] for name in self.features]
+
+    def _remember(self, columns: list[Column]) -> None:
+        self._columns = columns
+        kinds = {column.name: column.kind for column in columns if column.kind is not None}
+        if kinds and self._learned is self.schema:  # kinds are all known after the first table, and never change
+            self._learned = replace(self.schema, columns={**self.schema.columns, **kinds})
 
     def _expect(self, column: Column, dtype: Any) -> Column:
         return column.expect(self.schema.kind(column.name, dtype), dtype)
@@ -241,13 +254,14 @@ class Encoder:
             raise StateError(f"the encoder's state has format {state.get('format')!r}; this version reads {FORMAT}")
         keys = [key["key"] if isinstance(key["key"], str) else tuple(key["key"]) for key in state["keys"]]
         encoder = cls(schema_from(state["schema"]), [column["name"] for column in state["columns"]], keys)
-        encoder._columns = columns_from(state["columns"], arrays)
+        encoder._remember(columns_from(state["columns"], arrays))
         encoder._slots = slots_from(encoder._columns)
         encoder._entities = entities_from(state["keys"], keys, arrays)
         return encoder
 
 
-_NO_ROWS = (np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0))
+def _no_rows() -> Rows:
+    return np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0)
 
 
 def _design(checked: Checked, rows: Rows, entities: Mapping[Key, NDArray[np.int32]], unseen: int) -> Design:

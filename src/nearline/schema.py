@@ -210,12 +210,18 @@ def _check_type(name: str, role: str, dtype: Any, schema: Schema) -> None:
     if name == schema.label:
         raise DataError("the label cannot be a feature", column=name, fix="leave it out of the features")
     kind = schema.kind(name, dtype)
-    if kind is None and family(dtype) not in ("null", "list"):
+    if kind is None and not _tells_nothing(dtype):
         raise DataError(f"a feature cannot be {dtype}", column=name, fix="cast it to numbers or strings")
     if kind is not None and not accepts(kind, dtype):
         raise DataError(
             f"{dtype} does not suit {kind}", column=name, fix="cast the column or declare another kind in the schema"
         )
+
+
+def _tells_nothing(dtype: Any) -> bool:
+    """Whether all values may be missing: an earlier table may have said what the column is."""
+    found = family(dtype)
+    return "null" in (found, family(dtype.value_type) if found == "list" else found)
 
 
 def _numbers(columns: Mapping[str, Any], name: str | None, otherwise: float, n: int) -> Floats:
@@ -250,14 +256,12 @@ def _feature_and_key_faults(
 
 def _role_faults(checked: Checked, schema: Schema) -> list[Fault]:
     faults: list[Fault] = []
-    finite = "it must be a finite number"
-    for name, role, bad, fix in (
-        (schema.weight, "weight", ~((checked.weight >= 0) & (checked.weight < np.inf)), finite + " of at least 0"),
-        (schema.offset, "offset", ~np.isfinite(checked.offset), finite),
-        (schema.time, "time", ~np.isfinite(checked.time), "every row needs a time"),
-    ):
+    if schema.weight is not None and schema.weight in checked.columns:
+        bad = ~((checked.weight >= 0) & (checked.weight < np.inf))
+        faults += fault(schema.weight, bad, "weight is {}", "a weight is a finite number of at least 0")
+    for name, role, values in ((schema.offset, "offset", checked.offset), (schema.time, "time", checked.time)):
         if name is not None and name in checked.columns:
-            faults += fault(name, bad, f"{role} is {{}}", fix)
+            faults += fault(name, ~np.isfinite(values), f"{role} is {{}}", "fill it or drop the row")
     return faults
 
 
