@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline._columns import Floats, Ints, decoded, family, fractional, lists, numbers, uniques
 from nearline._errors import DataError
 from nearline._kinds import ColumnKind, Hashed, Multi, Numeric, Vector
-from nearline._tables import Rejects
+from nearline._tables import Rejects, pick
 
 LABELS = {"logit": "0 or 1", "log": "a finite number of at least 0", "identity": "a finite number"}
 """What a label may be, by link."""
@@ -148,6 +148,7 @@ def rejects(table: Any, faults: Sequence[Fault], columns: Mapping[str, Any]) -> 
             reasons.setdefault(row, []).append(f"{found.column}: {found.reason(values, row)}")
     rows = sorted(reasons)
     texts = tuple("; ".join(reasons[row]) for row in rows)
-    kept = [number for number, name in enumerate(table.column_names) if name != "reason"]
-    bad = table.select(kept).take(pa.array(rows, pa.int64())).append_column("reason", pa.array(texts, pa.string()))
-    return Rejects(np.array(rows, np.int64), texts, bad)
+    places = np.array(rows, np.int64)
+    kept = {n: name for n, name in enumerate(table.column_names) if name != "reason"}
+    parts = [*(pick(table.column(n), places) for n in kept), pa.chunked_array([pa.array(texts, pa.string())])]
+    return Rejects(places, texts, pa.Table.from_arrays(parts, names=[*kept.values(), "reason"]))

@@ -85,6 +85,16 @@ def _from_values(name: str, values: Any) -> Any:
         raise DataError(str(error), column=str(name), fix="make every value of the column one type") from error
 
 
+def pick(column: Any, rows: NDArray[np.int64]) -> Any:
+    """Rows of a chunked array, by increasing row number."""
+    try:
+        return column.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # string views; runs of rows can be sliced whatever their type
+        runs = [run for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(run)]
+        chunks = [chunk for run in runs for chunk in column.slice(run[0], len(run)).chunks]
+        return pa.chunked_array([pa.chunked_array(chunks, column.type).combine_chunks()])
+
+
 @dataclass(frozen=True)
 class Rejects:
     """Rows that a check refused.

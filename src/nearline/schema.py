@@ -33,7 +33,7 @@ from nearline._kinds import (
     accepts,
     key_columns,
 )
-from nearline._tables import Rejects, read_table
+from nearline._tables import Rejects, pick, read_table
 
 __all__ = [
     "INTERCEPT",
@@ -276,8 +276,8 @@ def _without(checked: Checked, refused: Rejects) -> Checked:
     """The rows that were not refused."""
     kept = np.ones(checked.rows, bool)
     kept[refused.rows] = False
-    mask = pa.array(kept)
-    columns = {name: column.filter(mask) for name, column in checked.columns.items()}
+    rows = np.flatnonzero(kept)
+    columns = {name: pick(column, rows) for name, column in checked.columns.items()}
     return Checked(
         columns, checked.label[kept], checked.weight[kept], checked.offset[kept], checked.time[kept], refused
     )
