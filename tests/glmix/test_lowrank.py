@@ -86,7 +86,7 @@ def test_block_weight_is_the_exact_marginal_downdate(seed: int) -> None:
     S = np.linalg.inv(posterior.precision())
     v = S @ x
     c = curvature / (1 + curvature * (x @ v + s_others))
-    omega = _lowrank.block_weight(curvature, x @ v + s_others, x @ v)
+    omega = _lowrank.block_weight(curvature, float(x @ v) + s_others, float(x @ v))
     assert omega == pytest.approx(c / (1 - c * (x @ v)), rel=1e-9)
     downdated = np.linalg.inv(S - c * np.outer(v, v))
     np.testing.assert_allclose(posterior.appended([x], [omega]).precision(), downdated, atol=1e-8)
@@ -99,7 +99,7 @@ def test_the_joint_update_is_the_bayes_update_of_the_stacked_block() -> None:
     joint = np.block([[one.precision(), np.zeros((7, 7))], [np.zeros((7, 7)), two.precision()]])
     x = np.concatenate([x1, x2])
     S = np.linalg.inv(joint + curvature * np.outer(x, x))
-    s1, s2 = x1 @ one.solve(x1), x2 @ two.solve(x2)
+    s1, s2 = float(x1 @ one.solve(x1)), float(x2 @ two.solve(x2))
     updated = one.appended([x1], [_lowrank.block_weight(curvature, s1 + s2, s1)])
     np.testing.assert_allclose(np.linalg.inv(updated.precision()), S[:7, :7], atol=1e-11)
 
