@@ -3,7 +3,6 @@
 NearlineError
 ├── DataError         a row or column of the input cannot be used (also a ValueError)
 ├── ConfigError       a setting does not make sense (also a ValueError)
-├── NotFittedError    the model has not seen what this call needs
 └── StateError        something on disk is missing, truncated, altered or of another format
 """
 
@@ -35,10 +34,6 @@ class DataError(NearlineError, ValueError):
 
 class ConfigError(NearlineError, ValueError):
     """A setting does not make sense; the message names it and the fix."""
-
-
-class NotFittedError(NearlineError, RuntimeError):
-    """The model has not learned what this call needs; the message says which call comes first."""
 
 
 class StateError(NearlineError):

@@ -105,6 +105,8 @@ class Block:
         self.effect, self.dtype = effect, np.dtype(dtype)
         self.belief = Belief(effect.prior, effect.forgetting)
         self.d, self.entities = 0, 0
+        # How much of the vocabulary this block has seen.
+        self.known_slots = 0
         self.slots: list[int] = []
         self.columns: list[str] = []
         self.kind = DIAGONAL if effect.posterior == "diagonal" else FULL
@@ -197,6 +199,30 @@ class Block:
         self.mean[n:entities], self.cov[n:entities] = mu0, cov0
         self.last[n:entities] = np.nan
         self.entities = entities
+
+    def copy(self) -> Block:
+        """An independent block with the same belief, vocabulary and posteriors."""
+        twin = Block(self.effect, self.dtype.name)
+        twin.known_slots = self.known_slots
+        n = self.entities
+        twin.restore(
+            self.kind, self.slots, self.columns, self.belief, self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n]
+        )
+        return twin
+
+    def restore(
+        self, kind: int, slots: Sequence[int], columns: Sequence[str], belief: Belief, mean: Array, cov: Array,
+        last: Array, counts: Array,
+    ) -> None:  # fmt: skip
+        """Take over saved posteriors."""
+        self.kind, self.slots, self.columns, self.belief = kind, list(slots), list(columns), belief
+        self.d, self.entities = len(self.columns), len(mean)
+        self._reset_arrays(len(mean))
+        self._mean_last()
+        self._last.reserve(len(mean))
+        self._counts.reserve(len(mean))
+        n = self.entities
+        self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n] = mean, cov, last, counts
 
     def reset(self) -> None:
         """Return every known entity to the prior, as if it had never been updated."""

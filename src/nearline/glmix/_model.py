@@ -1,0 +1,393 @@
+"""GLMix: a generalised linear mixed model that learns from a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline._errors import ConfigError, DataError
+from nearline.features import Design, Encoder
+from nearline.glmix import _batch, _layout, _links, _minibatch_step, _posterior, _priors, _replay, _save
+from nearline.glmix._effects import Effect, Fixed, Loadings, Random
+from nearline.glmix._replay import Progress
+from nearline.glmix._state import Belief, Block
+from nearline.schema import Checked, Rejects, Schema
+
+Floats = NDArray[np.float64]
+Mode = Literal["event", "minibatch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one `GLMix.partial_fit` did.
+
+    Attributes
+    ----------
+    rows
+        Rows learned.
+    refused
+        Numbers of the good rows whose update was not finite or did not converge: nothing was learned from them, put
+        them back in the queue.
+    rejects
+        Bad rows put aside (with ``divert=True``), each with its reason.
+    margin
+        The score each row had just before it was learned, on the link scale (event mode).
+    """
+
+    rows: int
+    refused: NDArray[np.int64]
+    rejects: Rejects
+    margin: Floats
+
+
+class GLMix:
+    """One fixed effect and any number of random effects, with a Gaussian posterior over every coefficient.
+
+        η_n = offset_n + x_nᵀ b + Σ_r z_{r,n}ᵀ β_{r, id_r(n)},      E[y_n] = link⁻¹(η_n)
+
+    Parameters
+    ----------
+    schema
+        What the columns are for.
+    fixed, random
+        The effects; see `Fixed`, `Random`, `Loadings`.
+    link
+        ``"logit"`` (labels 0/1), ``"identity"`` (reals) or ``"log"`` (counts).
+    mode
+        How `partial_fit` learns: ``"event"`` (one joint update of all blocks per event) or ``"minibatch"`` (one solve
+        per entity and block, after Lambda Learner).
+    dtype
+        Storage of posteriors, ``"float64"`` or ``"float32"``; arithmetic is in float64 either way.
+    dispersion
+        Noise variance φ of the identity link.
+    threads
+        Threads for scoring and minibatch updates; the results do not depend on it.
+
+    Notes
+    -----
+    Event mode is exact for the identity link up to the cross-block covariance that it drops. A standard deviation this
+    model reports is that of the block's own posterior (conditional on the others'); see ``docs/model.md``.
+
+    References
+    ----------
+    Zhang et al., GLMix (KDD 2016); Ramanath et al., Lambda Learner (arXiv 2010.05154), eq. 4-6.
+
+    Examples
+    --------
+    >>> model = GLMix(Schema(label="liked"), fixed=Fixed("gender"), random=[Random("user_id")])
+    >>> events = {"user_id": [1, 1, 2], "gender": ["F", "F", "M"], "liked": [1, 1, 0]}
+    >>> model.partial_fit(events).rows
+    3
+    >>> bool(model.predict_proba(events)[0] > 0.6)
+    True
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        fixed: Fixed | None = None,
+        random: Sequence[Random | Loadings] = (),
+        *,
+        link: str = "logit",
+        mode: Mode = "event",
+        dtype: Literal["float64", "float32"] = "float64",
+        dispersion: float = 1.0,
+        threads: int = 1,
+    ) -> None:
+        self.schema, self.fixed, self.random = schema, fixed or Fixed(), tuple(random)
+        self.link, self.mode, self.dtype, self.dispersion, self.threads = link, mode, dtype, dispersion, threads
+        self._check_settings()
+        effects = _with_parents(self.fixed, self.random)
+        _layout.check_loadings(effects)
+        self.encoder = Encoder(schema, _features(effects), _keys(effects))
+        self.blocks = [Block(effect, dtype) for effect in effects]
+        _layout.grow(self.blocks, self.encoder)
+
+    def _check_settings(self) -> None:
+        _links.by_name(self.link)
+        if self.mode not in ("event", "minibatch"):
+            raise ConfigError(f"GLMix(mode=...) is 'event' or 'minibatch', got {self.mode!r}")
+        if self.dtype not in ("float64", "float32"):
+            raise ConfigError(f"GLMix(dtype=...) is 'float64' or 'float32', got {self.dtype!r}")
+        if not 0 < self.dispersion < float("inf"):
+            raise ConfigError(f"GLMix(dispersion=...) must be > 0, got {self.dispersion!r}")
+        if self.threads < 1:
+            raise ConfigError(f"GLMix(threads=...) must be at least 1, got {self.threads!r}")
+
+    # -- from tables to designs ---------------------------------------------------------------------------------------
+
+    def design(self, table: Any, *, learn: bool, divert: bool = False) -> tuple[Design, Rejects]:
+        """Check and encode a table, once for several calls: every method takes a design for a table.
+
+        With `learn`, labels are needed and new levels and entities join the model."""
+        if isinstance(table, Design):
+            return table, _NO_REJECTS
+        checked: Checked = self.encoder.check(table, link=self.link, need_label=learn, divert=divert)
+        design = self.encoder.encode(checked, grow=learn)
+        if learn:
+            _layout.grow(self.blocks, self.encoder)
+        return self._with_dispersion(design), checked.rejects
+
+    def _with_dispersion(self, design: Design) -> Design:
+        if self.link != "identity" or self.dispersion == 1.0:
+            return design
+        return Design(**{**_fields(design), "weight": design.weight / self.dispersion})
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def partial_fit(self, table: Any, *, mode: Mode | None = None, divert: bool = False, cycles: int = 1) -> Learned:
+        """Learn a batch of events, in the order given (the speed layer).
+
+        Parameters
+        ----------
+        table
+            Anything with the Arrow PyCapsule interface, or a mapping of columns.
+        mode
+            ``"event"`` or ``"minibatch"``; the model's own by default.
+        divert
+            Put bad rows aside in `Learned.rejects` instead of raising at the first.
+        cycles
+            Passes over the blocks in minibatch mode; the priors stay those of before the batch.
+
+        Raises
+        ------
+        DataError
+            At the first bad row, unless `divert`; nothing is learned then.
+        """
+        design, rejects = self.design(table, learn=True, divert=divert)
+        if (mode or self.mode) == "minibatch":
+            refused = _minibatch_step.learn(
+                self.blocks, self.encoder.n_slots, design, self.link, cycles=cycles, threads=self.threads
+            )
+            return Learned(design.rows - len(refused), refused, rejects, np.full(design.rows, np.nan))
+        progress = _replay.replay(self.blocks, self.encoder.n_slots, design, self.link)
+        refused = np.flatnonzero(progress.refused)
+        return Learned(design.rows - len(refused), refused, rejects, progress.margin)
+
+    def progressive(self, table: Any, *, every: int | str = 1, variances: bool = False) -> Progress:
+        """Predict every row, then learn it (progressive validation, one pass).
+
+        Parameters
+        ----------
+        every
+            Rows (``1``) or event time (``"1h"``) between updates; between two updates the model stands still.
+        variances
+            Also compute the variance of every score.
+        """
+        design, _ = self.design(table, learn=True)
+        return _replay.replay(self.blocks, self.encoder.n_slots, design, self.link, every, variances)
+
+    def fit(
+        self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = ()
+    ) -> _batch.Convergence:
+        """Fit all blocks to history from their priors (the batch layer), by block coordinate descent.
+
+            Φ(Θ) = Σ_n w_n ℓ(y_n, η_n) + Σ_blocks ½ (θ − μ0)ᵀ Λ0 (θ − μ0)
+
+        Parameters
+        ----------
+        cycles, tolerance
+            At most so many cycles over the blocks, fewer once Φ falls by less than `tolerance` of itself.
+        locked
+            Names of effects that are scored but not solved (partial retraining).
+
+        Returns
+        -------
+        Convergence
+            Φ after every cycle, and what was not solved.
+        """
+        design, _ = self.design(table, learn=True)
+        return _batch.fit(
+            self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads
+        )
+
+    def learn_priors(
+        self,
+        table: Any,
+        *,
+        method: Literal["one_step", "evidence"] = "one_step",
+        rounds: int = 3,
+        structure: Literal["scalar", "diagonal", "full"] = "full",
+        walks: bool = True,
+        half_lives: bool = True,
+        progress: bool = False,
+    ) -> _priors.LearnedPriors:
+        """Learn priors, random-walk noise and half-lives from history (empirical Bayes); no hand-set λ.
+
+        Parameters
+        ----------
+        method
+            ``"one_step"`` minimises the log loss of predicting every event before learning it, by replaying `table`;
+            ``"evidence"`` maximises the marginal likelihood of a batch fit, λ ← Σ(d − λ tr V) / Σ‖θ‖² and its
+            diagonal and full forms.
+        rounds
+            Passes over the settings (``one_step``) or evidence iterations × 10 (``evidence``).
+        structure
+            How a random effect's prior covariance is modelled.
+        walks, half_lives
+            Whether random-walk noise and half-lives are searched (``one_step``).
+        progress
+            Show a progress bar.
+
+        Returns
+        -------
+        LearnedPriors
+            What was tried and chosen. The model keeps its vocabulary, takes the new priors and forgets what it had learned.
+        """
+        design, _ = self.design(table, learn=True)
+        return _priors.learn(
+            self.blocks, self.encoder.n_slots, design, self.link, method, rounds, structure, walks, half_lives, progress,
+            self.threads,
+        )  # fmt: skip
+
+    def refresh_priors(self, *, least: int = 50) -> dict[str, Belief]:
+        """Re-estimate the random effects' priors from their current posteriors and re-base every posterior on them.
+
+            μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ],   H_e ← H_e − Λ0_old + Λ0_new
+
+        Effects with fewer than `least` touched entities keep their prior. What the data said is kept exactly (evidence form).
+        """
+        return _priors.refresh(self.blocks, least)
+
+    # -- scoring ------------------------------------------------------------------------------------------------------
+
+    def decision_function(self, table: Any) -> Floats:
+        """Score η (n) on the link scale, at the posterior mean as it has relaxed by each row's time."""
+        return self._score(table, variances=False)[0]
+
+    def predict_proba(self, table: Any, *, averaged: bool = False) -> Floats:
+        """Probability (n) that the label is 1.
+
+        Parameters
+        ----------
+        averaged
+            Average over the posterior of the score, p = σ(η / √(1 + π s / 8)), instead of σ(η).
+        """
+        if self.link != "logit":
+            raise ConfigError(f"predict_proba needs link='logit'; this model has {self.link!r}, use predict")
+        z, s = self._score(table, variances=averaged)
+        return _links.by_name("logit").mean(z / np.sqrt(1 + np.pi * s / 8) if averaged else z)
+
+    def predict(self, table: Any) -> Floats:
+        """Expected label (n): probability, mean or rate."""
+        return _links.by_name(self.link).mean(self.decision_function(table))
+
+    def sample(self, table: Any, *, size: int = 1, scale: float = 1.0, seed: int | np.random.Generator = 0) -> Floats:
+        """Thompson draws (size, n) of the score: one coefficient draw per entity, shared by the rows of the table.
+
+            θ̃ = θ + √scale · V^{1/2} ξ,   ξ ~ N(0, I)
+        """
+        design, _ = self.design(table, learn=False)
+        return _posterior.sample(self.blocks, design, size, scale, np.random.default_rng(seed))
+
+    def interval(self, table: Any, *, level: float = 0.9) -> Floats:
+        """Credible interval (n, 2) of the expected label at `level`, from the score's Gaussian posterior."""
+        if not 0 < level < 1:
+            raise ConfigError(f"interval(level={level}) must be between 0 and 1")
+        z, s = self._score(table, variances=True)
+        half = _posterior.normal_quantile(0.5 + level / 2) * np.sqrt(s)
+        return _links.by_name(self.link).mean(np.stack([z - half, z + half], axis=1))
+
+    def explain(self, table: Any) -> list[list[_posterior.Contribution]]:
+        """Why each row has its score: every effect's and feature's contribution with its standard deviation, largest first."""
+        design, _ = self.design(table, learn=False)
+        return _posterior.explain(self.blocks, self.encoder, design)
+
+    def _score(self, table: Any, *, variances: bool) -> tuple[Floats, Floats]:
+        design, _ = self.design(table, learn=False)
+        return _replay.score(self.blocks, self.encoder.n_slots, design, variances, self.threads)
+
+    # -- what is inside -----------------------------------------------------------------------------------------------
+
+    def coefficients(self, effect: str, entity: Any = None) -> list[_posterior.Coefficient]:
+        """Posterior mean and standard deviation of an effect's coefficients, for one entity of a random effect."""
+        block = self.block(effect)
+        return _posterior.coefficients(block, self.encoder, self._code(block, entity))
+
+    def block(self, name: str) -> Block:
+        """The posteriors of one effect."""
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise ConfigError(f"no effect is named {name!r}; this model has {[block.name for block in self.blocks]}")
+
+    def nbytes(self) -> int:
+        """Bytes held by the posteriors of all known entities."""
+        return sum(block.nbytes() for block in self.blocks)
+
+    def fork(self) -> GLMix:
+        """An independent model with the same posteriors; the vocabulary, which only grows, is shared."""
+        twin = GLMix(
+            self.schema, self.fixed, self.random, link=self.link, mode=self.mode, dtype=self.dtype,
+            dispersion=self.dispersion, threads=self.threads,
+        )  # fmt: skip
+        twin.encoder, twin.blocks = self.encoder, [block.copy() for block in self.blocks]
+        return twin
+
+    def reset(self) -> None:
+        """Return every posterior to its prior; vocabulary and priors stay."""
+        for block in self.blocks:
+            block.reset()
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the model to a folder: safetensors for arrays, a JSON manifest with checksums; never a pickle."""
+        return _save.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> GLMix:
+        """Read what `save` wrote; a missing, truncated or altered file raises StateError."""
+        return _save.load(cls, Path(folder))
+
+    def _code(self, block: Block, entity: Any) -> int:
+        key = _layout.key_of(block)
+        if key is None:
+            return 0
+        if entity is None:
+            raise ConfigError(f"effect {block.name!r} has one vector per {key}; name the entity")
+        codes: Mapping[Any, int] = self.encoder.entity_codes(key)
+        if entity not in codes:
+            raise DataError(f"{entity!r} was never seen", column=str(key), fix="its coefficients are the prior's")
+        return codes[entity]
+
+    def _names(self, names: Sequence[str]) -> frozenset[str]:
+        for name in names:
+            self.block(name)
+        return frozenset(names)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{block.name}: {block.entities:,} × {block.d}" for block in self.blocks)
+        return f"GLMix(link={self.link!r}, {parts})"
+
+
+_NO_REJECTS = Rejects(np.zeros(0, np.int64), (), None)
+
+
+def _with_parents(fixed: Fixed, random: Sequence[Random | Loadings]) -> list[Effect]:
+    effects: list[Effect] = [fixed, *random]
+    names = {effect.name for effect in effects}
+    for effect in random:
+        if isinstance(effect, Random) and effect.parent is not None and effect.parent not in names:
+            # β_child = β_parent + deviation: in an additive model the parent is one more effect on the same columns.
+            effects.insert(1, Random(effect.parent, on=effect.on, intercept=effect.intercept, prior=effect.prior))
+            names.add(effect.parent)
+    return effects
+
+
+def _features(effects: Sequence[Effect]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(c for effect in effects if not isinstance(effect, Loadings) for c in effect.on))
+
+
+def _keys(effects: Sequence[Effect]) -> tuple[str | tuple[str, ...], ...]:
+    keys = [effect.key for effect in effects if not isinstance(effect, Fixed)]
+    return tuple(dict.fromkeys(key[0] if len(key) == 1 else key for key in keys))
+
+
+def _fields(design: Design) -> dict[str, Any]:
+    names = ("indptr", "indices", "values", "entities", "label", "weight", "offset", "time", "unseen")
+    return {name: getattr(design, name) for name in names}

@@ -1,0 +1,138 @@
+"""Empirical Bayes: priors, random-walk noise and half-lives learned from history, and refreshed from live posteriors.
+
+Two criteria. ``one_step`` replays history and minimises the progressive loss, mean_n ℓ(y_n, z_n) with z_n predicted before
+row n is learned: what a served model is judged by. ``evidence`` maximises Σ_e log p(B_e) by expectation maximisation,
+
+    scalar   λ ← Σ_e (d − λ tr V_e) / Σ_e ‖θ_e − μ0‖²
+    general  μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline._errors import ConfigError
+from nearline.features import Design
+from nearline.glmix import _evidence, _search
+from nearline.glmix._effects import Fixed
+from nearline.glmix._packed import unpack
+from nearline.glmix._state import DIAGONAL, Belief, Block
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPriors:
+    """What `GLMix.learn_priors` found.
+
+    Attributes
+    ----------
+    before, after
+        The criterion with the declared and with the learned priors: mean progressive loss (lower is better), or log
+        evidence per row (higher is better).
+    evaluations
+        How often history was replayed or fitted.
+    beliefs
+        The learned prior and forgetting of every effect.
+    """
+
+    before: float
+    after: float
+    evaluations: int
+    beliefs: dict[str, Belief]
+
+
+def learn(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, method: str, rounds: int, structure: str,
+    walks: bool, half_lives: bool, progress: bool, threads: int,
+) -> LearnedPriors:  # fmt: skip
+    """Learn the beliefs of all blocks from history and leave the blocks at their new priors."""
+    if structure not in ("scalar", "diagonal", "full"):
+        raise ConfigError(f"learn_priors(structure=...) is 'scalar', 'diagonal' or 'full', got {structure!r}")
+    if design.rows == 0:
+        raise ConfigError("learn_priors needs history; the table is empty")
+    if method == "one_step":
+        found = _search.one_step(blocks, n_slots, design, link, rounds, structure, walks, half_lives, progress)
+    elif method == "evidence":
+        found = _evidence.maximise(blocks, n_slots, design, link, 10 * rounds, structure, progress, threads)
+    else:
+        raise ConfigError(f"learn_priors(method=...) is 'one_step' or 'evidence', got {method!r}")
+    for block in blocks:
+        block.reset()
+    return LearnedPriors(*found, beliefs={block.name: block.belief for block in blocks})
+
+
+def refresh(blocks: Sequence[Block], least: int) -> dict[str, Belief]:
+    """Re-estimate priors from the current posteriors and re-base every posterior; see `GLMix.refresh_priors`."""
+    changed = {}
+    for block in blocks:
+        touched = np.flatnonzero(block.counts[: block.entities] > 0)
+        if isinstance(block.effect, Fixed) or len(touched) < least:
+            continue
+        belief = em_belief(block, touched, "full" if block.kind != DIAGONAL else "diagonal", mean=True)
+        rebase(block, belief)
+        changed[block.name] = belief
+    return changed
+
+
+def posteriors(block: Block, entities: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """(θ_e, V_e) of some entities in float64: (E, d) and (E, d, d), or (E, d) variances of a diagonal block."""
+    theta = block.mean[entities].astype(np.float64)
+    cov = block.cov[entities].astype(np.float64)
+    if block.kind == DIAGONAL:
+        return theta, cov
+    return theta, np.stack([unpack(row) for row in cov]) if len(cov) else np.zeros((0, block.d, block.d))
+
+
+def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool) -> Belief:
+    """One expectation-maximisation step over the prior of a block."""
+    theta, V = posteriors(block, entities)
+    mu0 = theta.mean(axis=0) if mean else block.belief.mu0(block.columns)
+    centred = theta - mu0
+    if block.kind == DIAGONAL:
+        second = np.diag((V + centred**2).mean(axis=0))
+    else:
+        second = V.mean(axis=0) + centred.T @ centred / len(entities)
+    return replace(block.belief, mean=mu0, covariance=shape(second, structure, len(entities)))
+
+
+def shape(second: Floats, structure: str, entities: int) -> Floats:
+    """A prior covariance of the wanted structure; the full one leans on its diagonal where entities are few."""
+    diagonal = np.diag(np.diagonal(second))
+    if structure == "scalar":
+        return np.eye(len(second)) * float(np.diagonal(second).mean())
+    if structure == "diagonal":
+        return diagonal
+    d = len(second)
+    lean = d / (d + entities)
+    return (1 - lean) * second + lean * diagonal
+
+
+def rebase(block: Block, belief: Belief) -> None:
+    """Move every posterior of a block to a new prior, keeping what its data said: J = H − Λ0, j = Hθ − Λ0 μ0."""
+    n = block.entities
+    old_mu0, old0 = block.prior_arrays()
+    block.belief = belief
+    mu0, cov0 = block.prior_arrays()
+    touched = np.flatnonzero(block.counts[:n] > 0)
+    theta, V = posteriors(block, touched)
+    block.mean[:n], block.cov[:n] = mu0, cov0
+    if not len(touched):
+        return
+    if block.kind == DIAGONAL:
+        H = 1 / V - 1 / old0 + 1 / cov0
+        block.cov[touched] = 1 / H
+        block.mean[touched] = (theta / V - old_mu0 / old0 + mu0 / cov0) / H
+        return
+    Lambda_old, Lambda_new = np.linalg.inv(unpack(old0)), np.linalg.inv(unpack(cov0))
+    P = np.linalg.inv(V)
+    H = P - Lambda_old + Lambda_new
+    j = np.einsum("eij,ej->ei", P, theta) - Lambda_old @ old_mu0 + Lambda_new @ mu0
+    rows, cols = np.tril_indices(block.d)
+    inverse = np.linalg.inv(H)
+    block.cov[touched] = inverse[:, rows, cols]
+    block.mean[touched] = np.einsum("eij,ej->ei", inverse, j)

@@ -1,0 +1,94 @@
+"""Each block's share of every row's score, and each block's design given the other blocks' means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.features import Design
+from nearline.glmix import _layout
+from nearline.glmix._block import LocalDesign
+from nearline.glmix._state import Block
+
+Floats = NDArray[np.float64]
+
+
+class Terms:
+    """The additive parts of the scores of one design, kept current while blocks are solved one after the other.
+
+        η_n = offset_n + Σ_r term_{r,n},   term_{r,n} = z_{r,n}ᵀ μ_{r,e},   term of loadings l: μ_{of,e'}ᵀ γ_{l,e}
+
+    Updating two blocks from the same stale offsets would let both explain the same residual; here the offset of a block
+    is always made of the others' current terms.
+    """
+
+    def __init__(self, blocks: Sequence[Block], n_slots: int, design: Design) -> None:
+        self.blocks, self.design, self.of = blocks, design, _layout.targets(blocks)
+        start, stop = design.indptr[0], design.indptr[-1]
+        self._indices, self._values = design.indices[start:stop], design.values[start:stop]
+        self._row = np.repeat(np.arange(design.rows), np.diff(design.indptr))
+        self._local = [_layout.local_dimensions(block, n_slots) for block in blocks]
+        self.codes = [self._codes(block) for block in blocks]
+        self._sparse = [self._select(r) for r in range(len(blocks))]
+        self.terms = [self._term(r) for r in range(len(blocks))]
+
+    def _codes(self, block: Block) -> NDArray[np.int32]:
+        key = _layout.key_of(block)
+        return np.zeros(self.design.rows, np.int32) if key is None else self.design.entities[key]
+
+    def _select(self, r: int) -> tuple[NDArray[np.int64], LocalDesign]:
+        """Row numbers and local design of block r's own features."""
+        local = self._local[r][self._indices]
+        used = local >= 0
+        rows = self._row[used]
+        indptr = np.zeros(self.design.rows + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=self.design.rows), out=indptr[1:])
+        return rows, LocalDesign(indptr, local[used], self._values[used])
+
+    def _term(self, r: int) -> Floats:
+        theta = self.blocks[r].mean
+        if self.of[r] >= 0:
+            target = self.of[r]
+            return np.einsum(
+                "nd,nd->n", self._means(r), self.blocks[target].mean[self.codes[target]].astype(np.float64)
+            )
+        rows, sparse = self._sparse[r]
+        products = sparse.values * theta[self.codes[r][rows], sparse.indices]
+        return np.bincount(rows, products, minlength=self.design.rows)
+
+    def _means(self, r: int) -> Floats:
+        return self.blocks[r].mean[self.codes[r]].astype(np.float64)
+
+    def loaders(self, r: int) -> list[int]:
+        """The loadings blocks that load on block r."""
+        return [q for q, of in enumerate(self.of) if of == r]
+
+    def local_design(self, r: int) -> LocalDesign:
+        """Block r's design: sparse features, plus the loadings that act on it; for loadings, the other's coefficients."""
+        if self.of[r] >= 0:
+            return LocalDesign.dense(self._means(self.of[r]))
+        rows, sparse = self._sparse[r]
+        if not self.loaders(r):
+            return sparse
+        X = np.zeros((self.design.rows, self.blocks[r].d))
+        np.add.at(X, (rows, sparse.indices), sparse.values)
+        for q in self.loaders(r):
+            X += self._means(q)
+        return LocalDesign.dense(X)
+
+    def offset(self, r: int) -> Floats:
+        """Everything in η but block r; the products that r shares with its loadings are r's own."""
+        own = {r, *self.loaders(r)}
+        return self.design.offset + sum(term for q, term in enumerate(self.terms) if q not in own)
+
+    def refresh(self, r: int) -> None:
+        """Recompute what changed when block r was solved."""
+        for q in (r, *self.loaders(r)):
+            self.terms[q] = self._term(q)
+
+    @property
+    def margin(self) -> Floats:
+        """η (n)."""
+        return self.design.offset + sum(self.terms)
