@@ -23,12 +23,22 @@ Floats = NDArray[np.float64]
 
 # The first step multiplies or divides a setting by this; each round takes its square root.
 FIRST_STEP = 4.0
-# A candidate must win by this many standard errors over consecutive parts of history: what wins in one spell only does
-# not carry over to the next. Noise and forgetting that were off need more than settings that move.
-LEAST_ERRORS, LEAST_ERRORS_ON = 1.0, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How much better a candidate must be: by `errors` standard errors over consecutive parts of history, since what wins
+    in one spell only does not carry over to the next, and by `gain` of the loss.
+    """
+
+    errors: float
+    gain: float
+
+
+MOVE = Proof(1.0, 1e-5)
+# Noise and forgetting that were off are new structure, and history is too short to see what they do in the long run.
+SWITCH_ON = Proof(3.0, 1e-3)
 PARTS = 40
-# And by this share of the loss: less is not worth a replay.
-LEAST_GAIN = 1e-5
 EM_STEPS = 6
 
 
@@ -68,13 +78,13 @@ class _Search:
         self.tick(self.mean(sums))
         return np.where(np.isfinite(sums), sums, np.inf)
 
-    def accepts(self, block: Block, belief: Belief, errors: float = LEAST_ERRORS) -> bool:
+    def accepts(self, block: Block, belief: Belief, proof: Proof = MOVE) -> bool:
         """Try a belief for a block; keep it if it predicts better throughout history."""
         old, block.belief = block.belief, belief
         losses = self.losses()
         gains = self.best - losses
         error = float(np.std(gains)) * np.sqrt(len(gains))
-        if np.isfinite(losses).all() and gains.sum() > max(errors * error, LEAST_GAIN * self.best.sum()):
+        if np.isfinite(losses).all() and gains.sum() > max(proof.errors * error, proof.gain * self.best.sum()):
             self.best = losses
             return True
         block.belief = old
@@ -84,7 +94,7 @@ class _Search:
         """Move one setting by factors of `step`, up and then down, while it helps."""
         value = setting.read(setting.block.belief)
         if value == 0.0:
-            if not self.accepts(setting.block, setting.write(setting.block.belief, setting.start), LEAST_ERRORS_ON):
+            if not self.accepts(setting.block, setting.write(setting.block.belief, setting.start), SWITCH_ON):
                 return
             value = setting.start
         for factor in (step, 1 / step):
