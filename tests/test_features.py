@@ -316,6 +316,17 @@ def test_a_number_too_large_to_standardise_is_refused(few: int, monkeypatch: pyt
         encoder.encode({"x": [1.0, 1e300]}, grow=True)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_encoder_checks_with_the_kinds_it_has_learned(stored: bool) -> None:
+    encoder = Encoder(Schema("y"), ("c",), ())
+    first = pa.table({"c": pa.array([1, 2]).dictionary_encode()})
+    encoder.encode(first, grow=True)
+    encoder = Encoder.from_state(*encoder.to_state()) if stored else encoder
+    found = encoder.check({"c": [1.5, 2.0]}, link="logit", need_label=False, divert=True)
+    assert found.rejects.reasons == ("c: category is 1.5",)
+    assert encoder.encode(found, grow=True).indices.tolist() == [0, 2]
+
+
 def test_an_all_null_column_needs_a_kind() -> None:
     encoder = Encoder(Schema("y"), ("c",), ())
     with pytest.raises(DataError, match=r"column 'c'.*declare it in Schema"):

@@ -62,11 +62,11 @@ def numbers(column: Any) -> Floats:
 def decoded(column: Any) -> Any:
     """Dictionary column as a column of its values."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_strings(chunk.dictionary).take(chunk.indices) for chunk in chunks]
+    parts = [strings(chunk.dictionary).take(chunk.indices) for chunk in chunks]
     return pa.chunked_array(parts, None if parts else column.type.value_type)
 
 
-def _strings(column: Any) -> Any:
+def strings(column: Any) -> Any:
     """Column with string views, which few Arrow functions take, as strings."""
     return column.cast(pa.large_string()) if column.type == pa.string_view() else column
 
@@ -123,7 +123,7 @@ def uniques(column: Any, name: str) -> tuple[NDArray[np.integer[Any]], list[Leve
         return np.zeros(0, np.int32), []
     if pa.types.is_dictionary(column.type):
         return _dictionary_uniques(column, name)
-    codes, values = _encode(_strings(column))
+    codes, values = _encode(strings(column))
     return codes, [canonical(value, name) for value in values.to_pylist()]
 
 
@@ -133,7 +133,7 @@ def _dictionary_uniques(column: Any, name: str) -> tuple[NDArray[np.integer[Any]
             return uniques(decoded(column), name)
         column = column.chunk(0)
     codes, used = _encode(column.indices)
-    values = _strings(column.dictionary).take(used).to_pylist()
+    values = strings(column.dictionary).take(used).to_pylist()
     return codes, [canonical(value, name) for value in values]
 
 

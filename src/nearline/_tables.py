@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nearline._columns import strings
 from nearline._errors import DataError
 
 _FIX = "pass a pandas, Polars or PyArrow table, a DuckDB relation, a dict of columns or a list of dict rows"
@@ -87,9 +87,10 @@ def _from_values(name: str, values: Any) -> Any:
 
 def pick(column: Any, rows: NDArray[np.int64]) -> Any:
     """Rows of a chunked array, by increasing row number."""
+    column = strings(column)
     try:
         return column.take(pa.array(rows))
-    except pa.ArrowNotImplementedError:  # string views; runs of rows can be sliced whatever their type
+    except pa.ArrowNotImplementedError:  # lists of string views; runs of rows can be sliced whatever their type
         runs = [run for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(run)]
         chunks = [chunk for run in runs for chunk in column.slice(run[0], len(run)).chunks]
         return pa.chunked_array([pa.chunked_array(chunks, column.type).combine_chunks()])
@@ -124,6 +125,8 @@ class Rejects:
         """
         if not len(self):
             return None
+        import pyarrow.parquet as pq  # a tenth of a second that most programs do not need
+
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=".tmp", dir=target.parent)

@@ -216,8 +216,10 @@ class Encoder:
 
     def _remember(self, columns: list[Column]) -> None:
         self._columns = columns
+        if self._learned is not self.schema:  # kinds are all known after the first table, and never change
+            return
         kinds = {column.name: column.kind for column in columns if column.kind is not None}
-        if kinds and self._learned is self.schema:  # kinds are all known after the first table, and never change
+        if kinds:
             self._learned = replace(self.schema, columns={**self.schema.columns, **kinds})
 
     def _expect(self, column: Column, dtype: Any) -> Column:
