@@ -68,6 +68,8 @@ class GLMix:
         Noise variance φ of the identity link.
     threads
         Threads for scoring and minibatch updates; the results do not depend on it.
+    refresh_every
+        Re-estimate the random effects' priors from their posteriors after every so many events (`refresh_priors`).
 
     Notes
     -----
@@ -99,9 +101,11 @@ class GLMix:
         dtype: Literal["float64", "float32"] = "float64",
         dispersion: float = 1.0,
         threads: int = 1,
+        refresh_every: int | None = None,
     ) -> None:
         self.schema, self.fixed, self.random = schema, fixed or Fixed(), tuple(random)
         self.link, self.mode, self.dtype, self.dispersion, self.threads = link, mode, dtype, dispersion, threads
+        self.refresh_every, self.events_learned = refresh_every, 0
         self._check_settings()
         effects = _with_parents(self.fixed, self.random)
         _layout.check_loadings(effects)
@@ -119,6 +123,8 @@ class GLMix:
             raise ConfigError(f"GLMix(dispersion=...) must be > 0, got {self.dispersion!r}")
         if self.threads < 1:
             raise ConfigError(f"GLMix(threads=...) must be at least 1, got {self.threads!r}")
+        if self.refresh_every is not None and self.refresh_every < 1:
+            raise ConfigError(f"GLMix(refresh_every=...) is a number of events or None, got {self.refresh_every!r}")
 
     # -- from tables to designs ---------------------------------------------------------------------------------------
 
@@ -165,8 +171,9 @@ class GLMix:
             refused = _minibatch_step.learn(
                 self.blocks, self.encoder.n_slots, design, self.link, cycles=cycles, threads=self.threads
             )
+            self._count(design.rows - len(refused))
             return Learned(design.rows - len(refused), refused, rejects, np.full(design.rows, np.nan))
-        progress = _replay.replay(self.blocks, self.encoder.n_slots, design, self.link)
+        progress = self._replay(design, 1, False)
         refused = np.flatnonzero(progress.refused)
         return Learned(design.rows - len(refused), refused, rejects, progress.margin)
 
@@ -181,7 +188,28 @@ class GLMix:
             Also compute the variance of every score.
         """
         design, _ = self.design(table, learn=True)
-        return _replay.replay(self.blocks, self.encoder.n_slots, design, self.link, every, variances)
+        return self._replay(design, every, variances)
+
+    def _replay(self, design: Design, every: int | str, variances: bool) -> Progress:
+        """Predict and learn, re-estimating priors at the first update after every `refresh_every` events."""
+        ends = _replay.stops(design.time, every)
+        parts, start = [], 0
+        while start < design.rows:
+            stop = design.rows
+            if self.refresh_every is not None:
+                due = start + self.refresh_every - self.events_learned % self.refresh_every
+                stop = int(ends[min(np.searchsorted(ends, due), len(ends) - 1)])
+            part = design if (start, stop) == (0, design.rows) else design.take(start, stop)
+            inside = ends[(ends > start) & (ends <= stop)] - start
+            parts.append(_replay.replay(self.blocks, self.encoder.n_slots, part, self.link, inside, variances))
+            self._count(stop - start)
+            start = stop
+        return _replay.joined(parts)
+
+    def _count(self, events: int) -> None:
+        before, self.events_learned = self.events_learned, self.events_learned + events
+        if self.refresh_every is not None and before // self.refresh_every < self.events_learned // self.refresh_every:
+            self.refresh_priors()
 
     def fit(
         self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = ()
@@ -325,13 +353,15 @@ class GLMix:
         """An independent model with the same posteriors; the vocabulary, which only grows, is shared."""
         twin = GLMix(
             self.schema, self.fixed, self.random, link=self.link, mode=self.mode, dtype=self.dtype,
-            dispersion=self.dispersion, threads=self.threads,
+            dispersion=self.dispersion, threads=self.threads, refresh_every=self.refresh_every,
         )  # fmt: skip
+        twin.events_learned = self.events_learned
         twin.encoder, twin.blocks = self.encoder, [block.copy() for block in self.blocks]
         return twin
 
     def reset(self) -> None:
         """Return every posterior to its prior; vocabulary and priors stay."""
+        self.events_learned = 0
         for block in self.blocks:
             block.reset()
 

@@ -33,6 +33,15 @@ class Progress:
     refused: NDArray[np.bool_]
 
 
+def joined(parts: Sequence[Progress]) -> Progress:
+    """The progress of consecutive parts of a stream."""
+    if len(parts) == 1:
+        return parts[0]
+    empty = Progress(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.bool_))
+    fields = [(part.margin, part.variance, part.refused) for part in (parts or [empty])]
+    return Progress(*(np.concatenate(columns) for columns in zip(*fields)))
+
+
 def stops(time: NDArray[np.float64], every: int | str) -> NDArray[np.int64]:
     """Row numbers up to which the model has learned, one per update: after `every` rows, or at the end of every interval.
 
@@ -79,14 +88,13 @@ def seconds(duration: str) -> float:
 
 
 def replay(
-    blocks: Sequence[Block], n_slots: int, design: Design, link: str, every: int | str = 1, variances: bool = False
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False
 ) -> Progress:
-    """Predict every row and then learn it; between two updates the model stands still, as a served one does."""
+    """Predict every row and then learn it; the model stands still up to each of `ends` (`stops`), as a served one does."""
     from nearline.glmix._kernels._event import replay as kernel
 
     rows, record = _layout.kernel_rows(design, blocks), _layout.kernel_blocks(blocks, n_slots)
     z, s, refused = np.zeros(design.rows), np.full(design.rows, np.nan), np.zeros(design.rows, dtype=np.bool_)
-    ends = stops(design.time, every)
     kernel(_links.by_name(link).code, rows, record, ends, _layout.sizes(rows, record), variances, z, s, refused)
     return Progress(z, s, refused)
 

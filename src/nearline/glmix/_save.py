@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MANIFEST, STATE, VOCABULARY = "manifest.json", "state.safetensors", "vocabulary.arrow"
-SETTINGS = ("link", "mode", "dtype", "dispersion", "threads")
+SETTINGS = ("link", "mode", "dtype", "dispersion", "threads", "refresh_every")
 
 
 def save(model: GLMix, folder: Path) -> Path:
@@ -63,6 +63,7 @@ def _write(model: GLMix, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         "settings": {name: getattr(model, name) for name in SETTINGS},
+        "events_learned": model.events_learned,
         "effects": [_effect_state(effect) for effect in (model.fixed, *model.random)],
         "blocks": [_block_state(block) for block in model.blocks],
         "vocabulary": vocabulary,
@@ -89,7 +90,7 @@ def load(cls: type[GLMix], folder: Path) -> GLMix:
     fixed, random = effects[0], effects[1:]
     assert isinstance(fixed, Fixed)
     model = cls(encoder.schema, fixed, [e for e in random if not isinstance(e, Fixed)], **manifest["settings"])
-    model.encoder = encoder
+    model.encoder, model.events_learned = encoder, manifest["events_learned"]
     _restore(model.blocks, manifest["blocks"], folder / STATE)
     return model
 

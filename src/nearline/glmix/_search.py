@@ -58,6 +58,7 @@ class _Search:
     def __init__(self, blocks: Sequence[Block], n_slots: int, design: Design, link: str, tick: Callable[[float], None]):
         self.blocks, self.n_slots, self.design, self.link, self.tick = blocks, n_slots, design, link, tick
         self.evaluations = 0
+        self.ends = _replay.stops(design.time, 1)
         self.parts = np.linspace(0, design.rows, min(PARTS, design.rows) + 1).astype(np.int64)
         self.weights = np.add.reduceat(design.weight, self.parts[:-1])
         self.best = self.losses()
@@ -72,7 +73,7 @@ class _Search:
         for block in self.blocks:
             block.reset()
         self.evaluations += 1
-        margin = _replay.replay(self.blocks, self.n_slots, self.design, self.link).margin
+        margin = _replay.replay(self.blocks, self.n_slots, self.design, self.link, self.ends).margin
         rows = _links.by_name(self.link).loss(self.design.label, margin)
         sums = np.add.reduceat(rows * self.design.weight, self.parts[:-1])
         self.tick(self.mean(sums))
