@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearline import features
+from nearline.features import _encoder as features
 from nearline._errors import ConfigError, DataError, StateError
-from nearline._vocabulary import moments, stable_hash
 from nearline.features import Design, Encoder
+from nearline.features._vocabulary import moments, stable_hash
 from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector, check
 
 SCHEMA = Schema(
@@ -468,7 +468,7 @@ EXAMPLE = {
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     assert [stable_hash("text=a", 18), stable_hash("text=a", 8)] == [HASH_OF_A, HASH_OF_A % 256]
-    program = "from nearline._vocabulary import stable_hash; print(stable_hash('text=a', 18))"
+    program = "from nearline.features._vocabulary import stable_hash; print(stable_hash('text=a', 18))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(found.stdout) == HASH_OF_A
 

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline._errors import ConfigError, DataError
-from nearline._kinds import accepts, infer
 from nearline.schema import (
     Categorical,
     Checked,
@@ -33,6 +32,7 @@ from nearline.schema import (
     key_columns,
     read_table,
 )
+from nearline.schema._kinds import accepts, infer
 
 NAN, INF = math.nan, math.inf
 

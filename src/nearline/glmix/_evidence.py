@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _batch, _priors
+from nearline.glmix._codes import DIAGONAL
 from nearline.glmix._effects import Fixed
 from nearline.glmix._search import progress_bar
-from nearline.glmix._state import DIAGONAL, Block
+from nearline.glmix._state import Belief, Block
 
 # Cycles over the blocks between two re-estimates: the priors move more than the fit does.
 CYCLES = 3
@@ -38,7 +40,7 @@ def maximise(
     return found[0], found[-1], len(found)
 
 
-def _step(block: Block, touched: np.ndarray[tuple[int], np.dtype[np.int64]], structure: str) -> _priors.Belief:
+def _step(block: Block, touched: NDArray[np.int64], structure: str) -> Belief:
     if structure != "scalar":
         return _priors.em_belief(block, touched, structure, mean=structure == "full")
     # λ ← Σ_e (d − λ tr V_e) / Σ_e ‖θ_e − μ0‖² converges faster than the plain second moment.

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from nearline.features import Design
 from nearline.glmix import _fold, _links
 from nearline.glmix._block import Grouping, group, relaxation_of, update_block
+from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE
 from nearline.glmix._packed import diagonal_indices
-from nearline.glmix._state import DIAGONAL, NEVER, PER_UPDATE, Block
+from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]

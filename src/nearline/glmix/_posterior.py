@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from nearline.features import Design, Encoder
 from nearline.glmix import _fold, _layout
+from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE, REVERTING
 from nearline.glmix._packed import unpack
-from nearline.glmix._state import DIAGONAL, NEVER, PER_UPDATE, REVERTING, Block
+from nearline.glmix._state import Block
 
 Floats = NDArray[np.float64]
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from nearline._errors import ConfigError
 from nearline.features import Design
 from nearline.glmix import _evidence, _search
+from nearline.glmix._codes import DIAGONAL
 from nearline.glmix._effects import Fixed
 from nearline.glmix._packed import unpack
-from nearline.glmix._state import DIAGONAL, Belief, Block
+from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
 

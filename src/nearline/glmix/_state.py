@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.glmix._arena import Arena
+from nearline.glmix._codes import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
 from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, per_column
-from nearline.glmix._kernels._records import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
 from nearline.glmix._packed import diagonal_indices, packed_size
 
 Array = NDArray[Any]

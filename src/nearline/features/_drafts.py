@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nearline._columns import Floats, Ints, Level, canonical, family, lists, numbers, uniques
 from nearline._errors import DataError
-from nearline._kinds import Hashed, Multi, Numeric, Vector
-from nearline._vocabulary import Column
+from nearline.features._vocabulary import Column
+from nearline.schema._columns import Floats, Ints, Level, canonical, family, lists, numbers, uniques
+from nearline.schema._kinds import Hashed, Multi, Numeric, Vector
 
 Codes: TypeAlias = NDArray[np.integer[Any]]
 Item: TypeAlias = tuple[Level, float]

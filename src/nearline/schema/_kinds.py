@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from nearline._columns import family
 from nearline._errors import ConfigError
+from nearline.schema._columns import family
 
 INTERCEPT = "(intercept)"
 Key: TypeAlias = str | tuple[str, ...]

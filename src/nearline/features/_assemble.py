@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline._columns import Floats, Ints, Level
-from nearline._drafts import Draft, draft, items
-from nearline._vocabulary import Column, Slots
+from nearline.features._drafts import Draft, draft, items
+from nearline.features._vocabulary import Column, Slots
+from nearline.schema._columns import Floats, Ints, Level
 
 Rows: TypeAlias = tuple[Ints, NDArray[np.int32], Floats]
 """indptr, indices and values."""

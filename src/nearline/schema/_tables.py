@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline._columns import strings
 from nearline._errors import DataError
+from nearline.schema._columns import strings
 
 _FIX = "pass a pandas, Polars or PyArrow table, a DuckDB relation, a dict of columns or a list of dict rows"
 

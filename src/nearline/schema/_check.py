@@ -17,40 +17,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline._columns import Floats, family, numbers, seconds
 from nearline._errors import ConfigError, DataError
-from nearline._faults import LABELS, Fault, fault, feature_faults, first_error, id_faults, key_faults, labels, rejects
-from nearline._kinds import (
+from nearline.schema._columns import Floats, family, numbers, seconds
+from nearline.schema._faults import (
+    LABELS,
+    Fault,
+    fault,
+    feature_faults,
+    first_error,
+    id_faults,
+    key_faults,
+    labels,
+    rejects,
+)
+from nearline.schema._kinds import (
     INTERCEPT,
-    Categorical,
-    ColumnKind,
-    Hashed,
     Key,
-    Multi,
-    Numeric,
     Schema,
-    Vector,
     accepts,
     key_columns,
 )
-from nearline._tables import Rejects, pick, read_table
-
-__all__ = [
-    "INTERCEPT",
-    "Categorical",
-    "Checked",
-    "ColumnKind",
-    "Hashed",
-    "Key",
-    "Multi",
-    "Numeric",
-    "Rejects",
-    "Schema",
-    "Vector",
-    "check",
-    "key_columns",
-    "read_table",
-]
+from nearline.schema._tables import Rejects, pick, read_table
 
 _KEY_FAMILIES = frozenset({"int", "float", "bool", "str", "null"})
 _NUMBER_FAMILIES = frozenset({"int", "float", "decimal", "bool", "null"})

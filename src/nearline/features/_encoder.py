@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline._assemble import Rows, encode_columns, encode_rows
-from nearline._columns import Floats, Ints
-from nearline._encoder_state import (
+from nearline._errors import ConfigError, DataError, StateError
+from nearline.features._assemble import Rows, encode_columns, encode_rows
+from nearline.features._encoder_state import (
     FORMAT,
     column_arrays,
     column_state,
@@ -29,12 +29,10 @@ from nearline._encoder_state import (
     schema_state,
     slots_from,
 )
-from nearline._entities import Entities, Entity, row_values, unique_values
-from nearline._errors import ConfigError, DataError, StateError
-from nearline._vocabulary import Column, Slots
+from nearline.features._entities import Entities, Entity, row_values, unique_values
+from nearline.features._vocabulary import Column, Slots
 from nearline.schema import Checked, Key, Schema, check, key_columns
-
-__all__ = ["Design", "Encoder"]
+from nearline.schema._columns import Floats, Ints
 
 _FEW = 16
 """Up to this many rows, one row at a time is quicker than whole columns (measured; both give the same Design)."""

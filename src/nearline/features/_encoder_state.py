@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from nearline import _kinds
-from nearline._columns import Level
-from nearline._entities import Entities
 from nearline._errors import StateError
-from nearline._kinds import ColumnKind, Key, Schema
-from nearline._vocabulary import Column, Slots
+from nearline.features._entities import Entities
+from nearline.features._vocabulary import Column, Slots
+from nearline.schema import _kinds
+from nearline.schema._columns import Level
+from nearline.schema._kinds import ColumnKind, Key, Schema
 
 FORMAT = 1
 _KINDS = {

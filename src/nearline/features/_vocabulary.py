@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nearline._columns import Floats, Level, family
 from nearline._errors import DataError
-from nearline._kinds import INTERCEPT, ColumnKind, Hashed, Numeric, Vector, accepts
+from nearline.schema._columns import Floats, Level, family
+from nearline.schema._kinds import INTERCEPT, ColumnKind, Hashed, Numeric, Vector, accepts
 
 MISSING = "(missing)"
 _STORED = {"int": "int", "float": "int", "bool": "bool", "str": "str"}

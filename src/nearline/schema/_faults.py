@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nearline._columns import Floats, Ints, decoded, family, fractional, lists, numbers, uniques
 from nearline._errors import DataError
-from nearline._kinds import ColumnKind, Hashed, Multi, Numeric, Vector
-from nearline._tables import Rejects, pick
+from nearline.schema._columns import Floats, Ints, decoded, family, fractional, lists, numbers, uniques
+from nearline.schema._kinds import ColumnKind, Hashed, Multi, Numeric, Vector
+from nearline.schema._tables import Rejects, pick
 
 LABELS = {"logit": "0 or 1", "log": "a finite number of at least 0", "identity": "a finite number"}
 """What a label may be, by link."""

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline._columns import Level, canonical, uniques
-from nearline._kinds import Key, key_columns
-from nearline._vocabulary import stored_family
+from nearline.features._vocabulary import stored_family
+from nearline.schema._columns import Level, canonical, uniques
+from nearline.schema._kinds import Key, key_columns
 
 Entity: TypeAlias = Level | tuple[Level, ...]
 """Value of a key: an integer, string or boolean, or a tuple of them for a composite key."""
