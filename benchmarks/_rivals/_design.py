@@ -15,7 +15,7 @@ def design(events: Events, spaces: str = "umab", crossings: tuple[str, ...] = CR
 
     A crossing of two spaces holds, on each row, the products of all their values.
     """
-    crossed = [cross(events.spaces[left], events.spaces[right]) for left, right in crossings]
+    crossed = [cross(events.spaces[pair[0]], events.spaces[pair[1]]) for pair in crossings]
     return beside("design", [*(events.spaces[name] for name in spaces), *crossed])
 
 

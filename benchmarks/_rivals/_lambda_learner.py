@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,9 @@ def fit(task: Task) -> Fitted:
     """
     conversion, problems = clock(lambda: _from_arrays(task))
     documented, same = clock(lambda: _from_records(task))
-    update, models = clock(lambda: _train(problems))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it passes an option that SciPy has deprecated; warning costs time
+        update, models = clock(lambda: _train(problems))
     _check_alike(problems[0], same[0])
     theta = np.stack([model.theta for model in models])
     hessian = np.stack([model.hessian.toarray() for model in models])

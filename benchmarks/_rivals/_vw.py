@@ -1,10 +1,12 @@
 """Vowpal Wabbit reading its own binary cache: one pass, progressive.
 
 VW predicts every example before it learns from it. The wheel ships no executable; `Workspace` given `-d` runs the same
-driver. Two facts of VW 9.11 shape how it is timed:
+driver. Three facts of VW 9.11 shape how it is run:
 
 * a cache is opened only beside a data source, so the source is the null device: were the cache not read, VW would see
   no example at all, and the count of examples is checked;
+* with `--coin` or `--lrq` the loss it sums and the predictions it writes come from two different predictions, both made
+  before the label is learned; VW is given the better log loss of the two;
 * its parser runs in a second thread, and `-p` writes one line per system call. So there are four honest clocks, with
   and without predictions, on one core or on two; `clocks` takes them all.
 """
@@ -100,10 +102,10 @@ def progressive(settings: Settings, events: Events, one_core: bool = False) -> S
     binary = cache(events, settings.spaces)
     written = OUT / f"vw-{os.getpid()}.predictions"
     with _cores(1 if one_core else 2):
-        seconds, _ = _drive(f"{settings.arguments()} {_source(binary)} -p {written}", len(events))
+        seconds, total = _drive(f"{settings.arguments()} {_source(binary)} -p {written}", len(events))
     margin = np.loadtxt(written, dtype=np.float64)
     written.unlink()
-    return Scores(sigmoid(margin), seconds)
+    return Scores(sigmoid(margin), seconds, reported=total / len(events))
 
 
 def seconds(settings: Settings, events: Events, one_core: bool = True, predictions: bool = True) -> float:
