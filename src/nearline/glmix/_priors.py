@@ -25,6 +25,8 @@ from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
 
+CHUNK = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedPriors:
@@ -86,19 +88,28 @@ def posteriors(block: Block, entities: NDArray[np.int64]) -> tuple[Floats, Float
     cov = block.cov[entities].astype(np.float64)
     if block.kind == DIAGONAL:
         return theta, cov
-    return theta, np.stack([unpack(row) for row in cov]) if len(cov) else np.zeros((0, block.d, block.d))
+    j, k = np.indices((block.d, block.d))
+    place = np.maximum(j, k) * (np.maximum(j, k) + 1) // 2 + np.minimum(j, k)
+    return theta, cov[:, place]
+
+
+def _in_chunks(entities: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Parts small enough that their unpacked covariances stay in cache and out of the way."""
+    return [entities[start : start + CHUNK] for start in range(0, len(entities), CHUNK)]
 
 
 def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool) -> Belief:
     """One expectation-maximisation step over the prior of a block."""
-    theta, V = posteriors(block, entities)
-    mu0 = theta.mean(axis=0) if mean else block.belief.mu0(block.columns)
-    centred = theta - mu0
-    if block.kind == DIAGONAL:
-        second = np.diag((V + centred**2).mean(axis=0))
-    else:
-        second = V.mean(axis=0) + centred.T @ centred / len(entities)
-    return replace(block.belief, mean=mu0, covariance=shape(second, structure, len(entities)))
+    total_mean, total_V, total_square = np.zeros(block.d), np.zeros((block.d, block.d)), np.zeros((block.d, block.d))
+    for part in _in_chunks(entities):
+        theta, V = posteriors(block, part)
+        total_mean += theta.sum(axis=0)
+        total_square += theta.T @ theta
+        total_V += np.diag(V.sum(axis=0)) if block.kind == DIAGONAL else V.sum(axis=0)
+    n, average = len(entities), total_mean / len(entities)
+    mu0 = average if mean else block.belief.mu0(block.columns)
+    spread = total_square / n - np.outer(average, mu0) - np.outer(mu0, average) + np.outer(mu0, mu0)
+    return replace(block.belief, mean=mu0, covariance=shape(total_V / n + spread, structure, n))
 
 
 def shape(second: Floats, structure: str, entities: int) -> Floats:
@@ -120,20 +131,22 @@ def rebase(block: Block, belief: Belief) -> None:
     block.belief = belief
     mu0, cov0 = block.prior_arrays()
     touched = np.flatnonzero(block.counts[:n] > 0)
-    theta, V = posteriors(block, touched)
-    block.mean[:n], block.cov[:n] = mu0, cov0
-    if not len(touched):
-        return
+    untouched = np.flatnonzero(block.counts[:n] <= 0)
+    block.mean[untouched], block.cov[untouched] = mu0, cov0
+    for part in _in_chunks(touched):
+        block.mean[part], block.cov[part] = _rebased(block, part, (old_mu0, old0), (mu0, cov0))
+
+
+def _rebased(
+    block: Block, part: NDArray[np.int64], old: tuple[Floats, Floats], new: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    theta, V = posteriors(block, part)
     if block.kind == DIAGONAL:
-        H = 1 / V - 1 / old0 + 1 / cov0
-        block.cov[touched] = 1 / H
-        block.mean[touched] = (theta / V - old_mu0 / old0 + mu0 / cov0) / H
-        return
-    Lambda_old, Lambda_new = np.linalg.inv(unpack(old0)), np.linalg.inv(unpack(cov0))
+        H = 1 / V - 1 / old[1] + 1 / new[1]
+        return (theta / V - old[0] / old[1] + new[0] / new[1]) / H, 1 / H
+    Lambda_old, Lambda_new = np.linalg.inv(unpack(old[1])), np.linalg.inv(unpack(new[1]))
     P = np.linalg.inv(V)
-    H = P - Lambda_old + Lambda_new
-    j = np.einsum("eij,ej->ei", P, theta) - Lambda_old @ old_mu0 + Lambda_new @ mu0
+    H_inverse = np.linalg.inv(P - Lambda_old + Lambda_new)
+    j = np.einsum("eij,ej->ei", P, theta) - Lambda_old @ old[0] + Lambda_new @ new[0]
     rows, cols = np.tril_indices(block.d)
-    inverse = np.linalg.inv(H)
-    block.cov[touched] = inverse[:, rows, cols]
-    block.mean[touched] = np.einsum("eij,ej->ei", inverse, j)
+    return np.einsum("eij,ej->ei", H_inverse, j), H_inverse[:, rows, cols]
