@@ -69,8 +69,8 @@ def fit(
         converged = len(history) > 1 and history[-2] - history[-1] <= tolerance * abs(history[-1])
         if converged:
             break
-    for r in free:
-        _mark(blocks[r], groups[r], design)
+    for r, result in results.items():
+        _mark(blocks[r], groups[r], result.status == 0, design)
     return Convergence(
         tuple(history), converged,
         {blocks[r].name: len(result.failed_codes) for r, result in results.items()},
@@ -79,6 +79,7 @@ def fit(
 
 
 def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Grouping:
+    """Rows of positive weight by entity: a row of weight 0 is no row."""
     return group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
 
 
@@ -100,10 +101,10 @@ def _age_weight(block: Block, codes: NDArray[np.int32], grouping: Grouping, desi
     return _fold.late_factor(np.maximum(newest[codes] - design.time, 0.0), block.belief.rate)
 
 
-def _mark(block: Block, grouping: Grouping, design: Design) -> None:
-    if len(grouping.codes):
-        block.last[grouping.codes] = grouping.last(design.time)
-        block.counts[grouping.codes] = np.diff(grouping.ptr)
+def _mark(block: Block, grouping: Grouping, solved: NDArray[np.bool_], design: Design) -> None:
+    codes = grouping.codes[solved]
+    block.last[codes] = grouping.last(design.time)[solved]
+    block.counts[codes] = np.diff(grouping.ptr)[solved]
 
 
 def _objective(

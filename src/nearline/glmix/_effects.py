@@ -60,6 +60,9 @@ class Prior:
 
     def __post_init__(self) -> None:
         _check_positive("Prior", "variance", self.variance, zero=False)
+        for number in self.mean.values() if isinstance(self.mean, Mapping) else [self.mean]:
+            if not abs(number) < float("inf"):
+                raise ConfigError(f"Prior(mean=...) must be finite, got {number!r}")
 
     def variance_of(self, column: str) -> float:
         """Prior variance of a coefficient on `column`."""
@@ -118,6 +121,8 @@ class Forgetting:
             raise ConfigError(f"Forgetting(delta=...) must be in (0, 1], got {self.delta!r}")
         if self.form == "per_update" and self.half_life is not None:
             raise ConfigError("Forgetting(form='per_update') takes delta, not half_life; drop one of them")
+        if self.form != "per_update" and self.delta != 1:
+            raise ConfigError(f"Forgetting(delta=...) needs form='per_update'; {self.form!r} takes half_life")
         _check_positive("Forgetting", "walk_per_event", self.walk_per_event, zero=True)
         _check_positive("Forgetting", "walk_per_day", self.walk_per_day, zero=True)
 
@@ -208,6 +213,8 @@ class Random:
         _set(self, name=name or "+".join(keys))
         if not intercept and not on:
             raise ConfigError(f"Random({keys[0]!r}) has neither features nor an intercept; give on=[...]")
+        if parent in ("", keys[0]) and len(keys) == 1:
+            raise ConfigError(f"Random({keys[0]!r}, parent=...) must name another column than its key, got {parent!r}")
 
 
 @dataclass(frozen=True, slots=True, init=False)

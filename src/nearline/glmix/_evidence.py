@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nearline.features import Design
 from nearline.glmix import _batch, _priors
 from nearline.glmix._codes import DIAGONAL
-from nearline.glmix._effects import Fixed
+from nearline.glmix._effects import Fixed, Prior
 from nearline.glmix._search import progress_bar
 from nearline.glmix._state import Belief, Block
 
@@ -27,12 +27,13 @@ def maximise(
     """Expectation maximisation; returns (log evidence per row before, after, fits)."""
     found: list[float] = []
     with progress_bar(progress, iterations) as tick:
-        for _ in range(iterations):
+        for iteration in range(iterations):
             fitted = _batch.fit(blocks, n_slots, design, link, CYCLES, 0.0, frozenset(), threads)
             found.append(sum(fitted.log_evidence.values()) / max(1, design.rows))
             tick(found[-1])
-            if len(found) > 1 and abs(found[-1] - found[-2]) <= TOLERANCE * abs(found[-1]):
-                break
+            still = len(found) > 1 and abs(found[-1] - found[-2]) <= TOLERANCE * abs(found[-1])
+            if still or iteration == iterations - 1:
+                break  # what was found last is the evidence of the priors that the blocks have now
             for block in blocks:
                 touched = np.flatnonzero(block.counts[: block.entities] > 0)
                 if not isinstance(block.effect, Fixed) and len(touched):
@@ -49,5 +50,6 @@ def _step(block: Block, touched: NDArray[np.int64], structure: str) -> Belief:
     traces = V.sum(axis=1) if block.kind == DIAGONAL else np.trace(V, axis1=1, axis2=2)
     mu0 = block.belief.mu0(block.columns)
     used = float((block.d - traces / variance).sum())
-    new = float(((theta - mu0) ** 2).sum()) / max(used, 1e-9)
-    return replace(block.belief, mean=mu0, covariance=np.eye(block.d) * new)
+    new = max(float(((theta - mu0) ** 2).sum()) / max(used, 1e-9), 1e-9)
+    # One number for all dimensions, those that are yet to come included.
+    return replace(block.belief, prior=Prior(new, block.belief.prior.mean), covariance=None)

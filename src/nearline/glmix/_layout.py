@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline._errors import ConfigError
+from nearline._errors import ConfigError, DataError
 from nearline.features import Design, Encoder
 from nearline.glmix._effects import Fixed, Loadings, Random
 from nearline.glmix._state import Block
@@ -66,15 +66,38 @@ def targets(blocks: Sequence[Block]) -> list[int]:
     return [number[block.effect.of] if isinstance(block.effect, Loadings) else -1 for block in blocks]
 
 
+def check_design(design: Design, encoder: Encoder, *, learn: bool) -> None:
+    """Refuse a design of another vocabulary, and one encoded for scoring where it is to be learned."""
+    known = all(
+        key in design.entities and int(design.entities[key].max(initial=-1)) < encoder.n_entities(key)
+        for key in encoder.keys
+    )
+    if not known or int(design.indices.max(initial=0)) >= encoder.n_slots:
+        raise DataError("the design was made by another model", fix="make it with this model's own design(...)")
+    unseen = any(int(codes.min(initial=0)) < 0 for codes in design.entities.values())
+    if learn and (unseen or np.isnan(design.label).any()):
+        raise DataError("the design has rows without a label or an entity", fix="make it with design(..., learn=True)")
+
+
+def entity_codes(block: Block, design: Design) -> NDArray[np.int32]:
+    """The entity of each row (n) in one block: 0 for the fixed effect, −1 for one that the block has not met.
+
+    A vocabulary shared by forks of a model may know entities that this block does not.
+    """
+    key = key_of(block)
+    if key is None:
+        return np.zeros(design.rows, np.int32)
+    codes = design.entities[key]
+    return np.where(codes < block.entities, codes, np.int32(-1))
+
+
 def kernel_rows(design: Design, blocks: Sequence[Block]) -> Rows:
     """A design as the kernels take it."""
     from nearline.glmix._kernels._records import Rows
 
-    entities = np.zeros((len(blocks), design.rows), dtype=np.int32)
+    entities = np.empty((len(blocks), design.rows), dtype=np.int32)
     for r, block in enumerate(blocks):
-        key = key_of(block)
-        if key is not None:
-            entities[r] = design.entities[key]
+        entities[r] = entity_codes(block, design)
     columns = (design.label, design.weight, design.offset, design.time)
     return Rows(
         np.ascontiguousarray(design.indptr), np.ascontiguousarray(design.indices, dtype=np.int32),

@@ -5,7 +5,8 @@ Each entity solves
     θ = argmin_β Σ_n w_n ℓ(y_n, x_nᵀβ + o_n) + ½ (β − m)ᵀ P (β − m)
 
 with o_n everything else in the score, made of the other blocks' current means (Gauss-Seidel), and (m, P) its posterior
-before the batch, relaxed to the time of its last row.
+before the batch, relaxed to the time of its last row. Where a block forgets, a row that is older than that by s weighs
+2^(−s/τ).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import _fold, _links
-from nearline.glmix._block import Grouping, group, relaxation_of, update_block
-from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE
-from nearline.glmix._packed import diagonal_indices
+from nearline.glmix import _fold, _layout, _links, _replay
+from nearline.glmix._block import Grouping, group, update_block
+from nearline.glmix._codes import NEVER, PER_UPDATE
+from nearline.glmix._replay import Progress
 from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
 
@@ -61,16 +62,29 @@ def learn(
         return refused
     for _ in range(MAX_ATTEMPTS):
         kept = _without(design, refused)
-        terms = Terms(blocks, n_slots, kept)
-        groups = [_grouping(block, terms.codes[r], kept) for r, block in enumerate(blocks)]
-        before = [_Before.of(block, groups[r].codes) for r, block in enumerate(blocks)]
-        failed = _step(blocks, terms, groups, link, cycles, threads)
+        groups = [_grouping(block, kept) for block in blocks]
+        before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
+        failed = _step(blocks, n_slots, kept, groups, link, cycles, threads)
         if not len(failed):
             return refused
         for block, old in zip(blocks, before):
             old.restore(block)
         refused = np.union1d(refused, failed)
-    return np.arange(design.rows)
+    return np.flatnonzero(design.weight > 0)
+
+
+def replay(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False,
+    threads: int = 1,
+) -> Progress:  # fmt: skip
+    """Predict the rows up to each of `ends` and then learn them as one batch."""
+    refused, parts = np.zeros(design.rows, dtype=np.bool_), []
+    for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist()):
+        part = design.take(start, stop)
+        parts.append(_replay.score(blocks, n_slots, part, variances, threads))
+        refused[start + learn(blocks, n_slots, part, link, threads=threads)] = True
+    z, s = (np.concatenate(columns) for columns in zip(*parts)) if parts else (np.zeros(0), np.zeros(0))
+    return Progress(z, s, refused)
 
 
 def _without(design: Design, rows: NDArray[np.int64]) -> Design:
@@ -79,69 +93,59 @@ def _without(design: Design, rows: NDArray[np.int64]) -> Design:
     return replace(design, weight=weight)
 
 
-def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Grouping:
+def _grouping(block: Block, design: Design) -> Grouping:
     """Rows of positive weight by entity: a row of weight 0 is no row, not even for forgetting."""
+    codes = _layout.entity_codes(block, design)
     return group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
 
 
 def _step(
-    blocks: Sequence[Block], terms: Terms, groups: Sequence[Grouping], link: str, cycles: int, threads: int
-) -> NDArray[np.int64]:
-    design = terms.design
+    blocks: Sequence[Block], n_slots: int, design: Design, groups: Sequence[Grouping], link: str, cycles: int,
+    threads: int,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Relax all blocks first, so that every offset is made of scores as of now, then solve one after the other."""
     failed: list[NDArray[np.int64]] = []
-    priors: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for r, block in enumerate(blocks):
-        if block.d:
-            _add_event_noise(block, groups[r])
-        priors.append((block.mean[groups[r].codes], block.cov[groups[r].codes]))
-    for cycle in range(cycles):
-        for r, block in enumerate(blocks):
-            grouping = groups[r]
+    for block, grouping in zip(blocks, groups):
+        _relax(block, grouping, design)
+    priors = [(block.mean[grouping.codes], block.cov[grouping.codes]) for block, grouping in zip(blocks, groups)]
+    terms = Terms(blocks, n_slots, design)
+    for _ in range(cycles):
+        for r, (block, grouping) in enumerate(zip(blocks, groups)):
             if not block.d or not len(grouping.codes):
                 continue
             # The priors of all cycles are those of before the batch.
             block.mean[grouping.codes], block.cov[grouping.codes] = priors[r]
-            since = grouping.last(design.time) - block.last[grouping.codes] if cycle == 0 else _never(grouping)
+            weight = design.weight * _late(block, terms.codes[r], grouping, design)
             result = update_block(
-                grouping, terms.local_design(r), design.label, design.weight * _late(block, terms.codes[r], design),
-                terms.offset(r), block.mean, block.cov, link=_links.by_name(link), threads=threads,
-                relaxation=_relaxation(block, since),
+                grouping, terms.local_design(r), design.label, weight, terms.offset(r), block.mean, block.cov,
+                link=_links.by_name(link), threads=threads,
             )  # fmt: skip
             failed.append(result.failed_rows)
             terms.refresh(r)
     for block, grouping in zip(blocks, groups):
         block.counts[grouping.codes] += np.diff(grouping.ptr).astype(np.int32)
-        if len(grouping.codes):
-            block.last[grouping.codes] = np.fmax(block.last[grouping.codes], grouping.last(design.time))
+        block.last[grouping.codes] = _now(block, grouping, design)
     return np.unique(np.concatenate(failed)) if failed else np.zeros(0, np.int64)
 
 
-def _never(grouping: Grouping) -> Floats:
-    return np.full(len(grouping.codes), np.nan)
+def _now(block: Block, grouping: Grouping, design: Design) -> Floats:
+    """Time of each entity's newest row, in the batch or before."""
+    return np.asarray(np.fmax(block.last[grouping.codes], grouping.last(design.time)))
 
 
-def _relaxation(block: Block, since: Floats) -> Any:
-    mu0, cov0 = block.prior_arrays()
-    _, second = block.belief.walks(block.columns)
-    return relaxation_of(block.belief.form, block.belief.rate, mu0, cov0, np.zeros(block.d), second, since)
-
-
-def _add_event_noise(block: Block, grouping: Grouping) -> None:
-    """Random-walk variance per event, for as many events as each entity has in the batch, up to the prior's."""
-    event, _ = block.belief.walks(block.columns)
-    if not event.any():
+def _relax(block: Block, grouping: Grouping, design: Design) -> None:
+    event, second = block.belief.walks(block.columns)
+    if not len(grouping.codes) or (block.belief.form == NEVER and not (event.any() or second.any())):
         return
-    _, cov0 = block.prior_arrays()
-    places = np.arange(block.d) if block.kind == DIAGONAL else diagonal_indices(block.d)
-    cells = np.ix_(grouping.codes, places)
-    noise = np.outer(np.diff(grouping.ptr), event)
-    headroom = np.maximum(cov0[places] - block.cov[cells], 0.0)
-    block.cov[cells] += np.minimum(noise, headroom)
+    rows = np.diff(grouping.ptr)
+    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows)
+    block.mean[grouping.codes], block.cov[grouping.codes] = relaxed
 
 
-def _late(block: Block, codes: NDArray[np.int32], design: Design) -> Floats:
-    """Discount of rows older than their entity's last update: they enter with 2^(−s/τ) and no further decay."""
+def _late(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
+    """Discount of rows older than their entity's newest row: they enter with 2^(−s/τ), as if they had come in time."""
     if block.belief.form in (NEVER, PER_UPDATE):
         return np.ones(design.rows)
-    late = np.where(codes >= 0, block.last[codes] - design.time, 0.0)
-    return _fold.late_factor(np.maximum(np.nan_to_num(late), 0.0), block.belief.rate)
+    newest = np.zeros(len(block.mean))
+    newest[grouping.codes] = _now(block, grouping, design)
+    return _fold.late_factor(np.maximum(newest[codes] - design.time, 0.0), block.belief.rate)

@@ -30,7 +30,7 @@ class Learned:
     Attributes
     ----------
     rows
-        Rows learned.
+        Rows learned: those of positive weight that were not refused.
     refused
         Numbers of the good rows whose update was not finite or did not converge: nothing was learned from them, put
         them back in the queue.
@@ -121,6 +121,8 @@ class GLMix:
             raise ConfigError(f"GLMix(dtype=...) is 'float64' or 'float32', got {self.dtype!r}")
         if not 0 < self.dispersion < float("inf"):
             raise ConfigError(f"GLMix(dispersion=...) must be > 0, got {self.dispersion!r}")
+        if self.link != "identity" and self.dispersion != 1:
+            raise ConfigError(f"GLMix(dispersion=...) needs link='identity'; {self.link!r} has none")
         if self.threads < 1:
             raise ConfigError(f"GLMix(threads=...) must be at least 1, got {self.threads!r}")
         if self.refresh_every is not None and self.refresh_every < 1:
@@ -131,8 +133,12 @@ class GLMix:
     def design(self, table: Any, *, learn: bool, divert: bool = False) -> tuple[Design, Rejects]:
         """Check and encode a table, once for several calls: every method takes a design for a table.
 
-        With `learn`, labels are needed and new levels and entities join the model."""
+        With `learn`, labels are needed and new levels and entities join the model.
+        """
         if isinstance(table, Design):
+            _layout.check_design(table, self.encoder, learn=learn)
+            if learn:
+                _layout.grow(self.blocks, self.encoder)
             return table, _NO_REJECTS
         checked: Checked = self.encoder.check(table, link=self.link, need_label=learn, divert=divert)
         design = self.encoder.encode(checked, grow=learn)
@@ -166,19 +172,22 @@ class GLMix:
         DataError
             At the first bad row, unless `divert`; nothing is learned then.
         """
+        if mode not in (None, "event", "minibatch"):
+            raise ConfigError(f"partial_fit(mode=...) is 'event', 'minibatch' or None, got {mode!r}")
+        _check_cycles("partial_fit", cycles)
         design, rejects = self.design(table, learn=True, divert=divert)
-        if (mode or self.mode) == "minibatch":
-            refused = _minibatch_step.learn(
-                self.blocks, self.encoder.n_slots, design, self.link, cycles=cycles, threads=self.threads
-            )
-            self._count(design.rows - len(refused))
-            return Learned(design.rows - len(refused), refused, rejects, np.full(design.rows, np.nan))
-        progress = self._replay(design, 1, False)
-        refused = np.flatnonzero(progress.refused)
-        return Learned(design.rows - len(refused), refused, rejects, progress.margin)
+        if (mode or self.mode) == "event":
+            progress = self._replay(design, "event", 1, False)
+            refused = np.flatnonzero(progress.refused)
+            return Learned(_learned(design, refused), refused, rejects, progress.margin)
+        refused = _minibatch_step.learn(
+            self.blocks, self.encoder.n_slots, design, self.link, cycles=cycles, threads=self.threads
+        )
+        self._count(_learned(design, refused))
+        return Learned(_learned(design, refused), refused, rejects, np.full(design.rows, np.nan))
 
     def progressive(self, table: Any, *, every: int | str = 1, variances: bool = False) -> Progress:
-        """Predict every row, then learn it (progressive validation, one pass).
+        """Predict every row, then learn it (progressive validation, one pass), in the model's own mode.
 
         Parameters
         ----------
@@ -188,21 +197,22 @@ class GLMix:
             Also compute the variance of every score.
         """
         design, _ = self.design(table, learn=True)
-        return self._replay(design, every, variances)
+        return self._replay(design, self.mode, every, variances)
 
-    def _replay(self, design: Design, every: int | str, variances: bool) -> Progress:
+    def _replay(self, design: Design, mode: Mode, every: int | str, variances: bool) -> Progress:
         """Predict and learn, re-estimating priors at the first update after every `refresh_every` events."""
+        replay = _replay.replay if mode == "event" else _minibatch_step.replay
         ends = _replay.stops(design.time, every)
         parts, start = [], 0
         while start < design.rows:
             stop = design.rows
             if self.refresh_every is not None:
                 due = start + self.refresh_every - self.events_learned % self.refresh_every
-                stop = int(ends[min(np.searchsorted(ends, due), len(ends) - 1)])
+                stop = int(ends[min(int(np.searchsorted(ends, due)), len(ends) - 1)])
             part = design if (start, stop) == (0, design.rows) else design.take(start, stop)
             inside = ends[(ends > start) & (ends <= stop)] - start
-            parts.append(_replay.replay(self.blocks, self.encoder.n_slots, part, self.link, inside, variances))
-            self._count(stop - start)
+            parts.append(replay(self.blocks, self.encoder.n_slots, part, self.link, inside, variances))
+            self._count(_learned(part, np.flatnonzero(parts[-1].refused)))
             start = stop
         return _replay.joined(parts)
 
@@ -230,6 +240,7 @@ class GLMix:
         Convergence
             Φ after every cycle, and what was not solved.
         """
+        _check_cycles("fit", cycles)
         design, _ = self.design(table, learn=True)
         return _batch.fit(
             self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads
@@ -310,7 +321,16 @@ class GLMix:
         """Thompson draws (size, n) of the score: one coefficient draw per entity, shared by the rows of the table.
 
             θ̃ = θ + √scale · V^{1/2} ξ,   ξ ~ N(0, I)
+
+        Entities that were never seen are alike to the model and share one draw from the prior.
+
+        Raises
+        ------
+        ConfigError
+            When size < 1, or scale is negative or not finite.
         """
+        if size < 1 or not 0 <= scale < float("inf"):
+            raise ConfigError(f"sample(size={size}, scale={scale}) needs size >= 1 and a finite scale >= 0")
         design, _ = self.design(table, learn=False)
         return _posterior.sample(self.blocks, design, size, scale, np.random.default_rng(seed))
 
@@ -336,7 +356,8 @@ class GLMix:
     def coefficients(self, effect: str, entity: Any = None) -> list[_posterior.Coefficient]:
         """Posterior mean and standard deviation of an effect's coefficients, for one entity of a random effect."""
         block = self.block(effect)
-        return _posterior.coefficients(block, self.encoder, self._code(block, entity))
+        names = _posterior.dimension_names(self.blocks, self.encoder, self.blocks.index(block))
+        return _posterior.coefficients(block, names, self._code(block, entity))
 
     def block(self, name: str) -> Block:
         """The posteriors of one effect."""
@@ -381,7 +402,7 @@ class GLMix:
         if entity is None:
             raise ConfigError(f"effect {block.name!r} has one vector per {key}; name the entity")
         codes: Mapping[Any, int] = self.encoder.entity_codes(key)
-        if entity not in codes:
+        if codes.get(entity, block.entities) >= block.entities:
             raise DataError(f"{entity!r} was never seen", column=str(key), fix="its coefficients are the prior's")
         return codes[entity]
 
@@ -393,6 +414,15 @@ class GLMix:
     def __repr__(self) -> str:
         parts = ", ".join(f"{block.name}: {block.entities:,} × {block.d}" for block in self.blocks)
         return f"GLMix(link={self.link!r}, {parts})"
+
+
+def _learned(design: Design, refused: NDArray[np.int64]) -> int:
+    return int(np.count_nonzero(design.weight > 0)) - len(refused)
+
+
+def _check_cycles(verb: str, cycles: int) -> None:
+    if cycles < 1:
+        raise ConfigError(f"{verb}(cycles=...) must be at least 1, got {cycles!r}")
 
 
 _NO_REJECTS = Rejects(np.zeros(0, np.int64), (), None)

@@ -5,17 +5,18 @@ All of it in NumPy, per entity, at the posterior as it has relaxed by the row's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design, Encoder
-from nearline.glmix import _fold, _layout
-from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE, REVERTING
-from nearline.glmix._packed import unpack
+from nearline.glmix import _layout
+from nearline.glmix._codes import DIAGONAL
+from nearline.glmix._packed import diagonal_indices, unpack
 from nearline.glmix._state import Block
 
 Floats = NDArray[np.float64]
@@ -64,111 +65,77 @@ def normal_quantile(p: float) -> float:
 
 
 def relaxed(block: Block, entity: int, time: float) -> tuple[Floats, Floats]:
-    """(θ, V) of one entity, relaxed to `time`; the prior for entity −1. V is (d, d), diagonal for a diagonal block."""
-    mu0, V0 = block.belief.mu0(block.columns), block.belief.V0(block.columns)
-    if entity < 0:
-        return mu0, V0
-    theta = block.mean[entity].astype(np.float64)
-    cov = block.cov[entity].astype(np.float64)
-    V = np.diag(cov) if block.kind == DIAGONAL else unpack(cov)
-    since = time - block.last[entity]
-    if not since > 0:
-        return theta, V
-    theta, V = _forgotten(block, theta, V, mu0, V0, since)
-    event, second = block.belief.walks(block.columns)
-    headroom = np.maximum(np.diagonal(V0) - np.diagonal(V), 0.0)
-    return theta, V + np.diag(np.minimum(event + second * since, headroom))
+    """(θ (d), sd (d)) of one entity, relaxed to `time`; the prior's for entity −1."""
+    theta, cov = block.relaxed(np.array([entity]), np.array([time]))
+    return theta[0], np.sqrt(variances(block, cov[0]))
 
 
-def _forgotten(
-    block: Block, theta: Floats, V: Floats, mu0: Floats, V0: Floats, since: float
-) -> tuple[Floats, Floats]:
-    form, rate = block.belief.form, block.belief.rate
-    if form == NEVER:
-        return theta, V
-    factor = rate if form == PER_UPDATE else float(_fold.time_factor(since, rate))
-    if form == REVERTING:
-        return _fold.ornstein_uhlenbeck(theta, V, mu0, V0, factor)
-    m, P = _fold.stabilised(theta, np.linalg.inv(V), mu0, np.linalg.inv(V0), factor)
-    return m, np.linalg.inv(P)
+def variances(block: Block, cov: Floats) -> Floats:
+    """Diagonal of stored covariances (…, cov_size) of a block: (…, d)."""
+    return cov if block.kind == DIAGONAL else cov[..., diagonal_indices(block.d)]
 
 
-def coefficients(block: Block, encoder: Encoder, entity: int) -> list[Coefficient]:
+def coefficients(block: Block, names: Sequence[str], entity: int) -> list[Coefficient]:
     """Coefficients of one entity as last updated."""
-    cov = block.cov[entity].astype(np.float64)
-    variances = cov if block.kind == DIAGONAL else np.diagonal(unpack(cov))
-    names = dimension_names(block, encoder)
-    return [
-        Coefficient(name, float(m), float(np.sqrt(v))) for name, m, v in zip(names, block.mean[entity], variances)
-    ]
+    sd = np.sqrt(variances(block, block.cov[entity].astype(np.float64)))
+    return [Coefficient(name, float(m), float(s)) for name, m, s in zip(names, block.mean[entity], sd)]
 
 
-def dimension_names(block: Block, encoder: Encoder) -> list[str]:
-    """Readable names of a block's dimensions."""
-    if block.slots:
-        return [encoder.slot_names[slot] for slot in block.slots]
-    return [f"loading on {column}" for column in block.columns]
+def dimension_names(blocks: Sequence[Block], encoder: Encoder, r: int) -> list[str]:
+    """Readable names of block r's dimensions."""
+    of = _layout.targets(blocks)[r]
+    if of >= 0:
+        return [f"loading on {encoder.slot_names[slot]}" for slot in blocks[of].slots]
+    return [encoder.slot_names[slot] for slot in blocks[r].slots]
 
 
 def sample(blocks: Sequence[Block], design: Design, size: int, scale: float, rng: np.random.Generator) -> Floats:
     """Scores (size, n) under `size` coefficient draws, each entity's draw shared by all rows of the design."""
-    draws = [_drawn(block, design, size, scale, rng) for block in blocks]
-    return np.stack([_margins(blocks, design, [draw[k] for draw in draws]) for k in range(size)])
+    z = np.tile(design.offset, (size, 1))
+    drawn = [_drawn(block, design, size, scale, rng) for block in blocks]
+    start, stop = design.indptr[0], design.indptr[-1]
+    indices, values = design.indices[start:stop], design.values[start:stop]
+    rows = np.repeat(np.arange(design.rows), np.diff(design.indptr))
+    for block, (which, theta), of in zip(blocks, drawn, _layout.targets(blocks)):
+        if of >= 0:
+            other, coefficients = drawn[of]
+            z += np.einsum("knd,knd->kn", theta[:, which], coefficients[:, other])
+            continue
+        n_slots = 1 + max([*block.slots, int(indices.max(initial=0))])
+        local = _layout.local_dimensions(block, n_slots)[indices]
+        used = local >= 0
+        terms = values[used] * theta[:, which[rows[used]], local[used]]
+        z += [np.bincount(rows[used], draw, minlength=design.rows) for draw in terms]
+    return z
 
 
 def _drawn(
     block: Block, design: Design, size: int, scale: float, rng: np.random.Generator
-) -> list[Mapping[int, Floats]]:
-    codes = _codes(block, design)
-    entities, first = np.unique(codes, return_index=True)
-    out: list[dict[int, Floats]] = [{} for _ in range(size)]
-    for entity, row in zip(entities.tolist(), first.tolist()):
-        theta, V = relaxed(block, entity, float(design.time[row]))
-        L = np.linalg.cholesky(V)
-        for k in range(size):
-            out[k][entity] = theta + np.sqrt(scale) * (L @ rng.standard_normal(block.d))
-    return list(out)
-
-
-def _margins(blocks: Sequence[Block], design: Design, draws: Sequence[Mapping[int, Floats]]) -> Floats:
-    z = design.offset.copy()
-    of = _layout.targets(blocks)
-    rows = np.repeat(np.arange(design.rows), np.diff(design.indptr))
-    start, stop = design.indptr[0], design.indptr[-1]
-    indices, values = design.indices[start:stop], design.values[start:stop]
-    for r, block in enumerate(blocks):
-        theta = np.stack([draws[r][code] for code in _codes(block, design).tolist()]) if design.rows else z
-        if of[r] >= 0:
-            target = np.stack([draws[of[r]][code] for code in _codes(blocks[of[r]], design).tolist()])
-            z += np.einsum("nd,nd->n", theta, target)
-            continue
-        local = _layout.local_dimensions(block, 1 + max([*block.slots, int(indices.max(initial=0))]))[indices]
-        used = local >= 0
-        np.add.at(z, rows[used], values[used] * theta[rows[used], local[used]])
-    return z
-
-
-def _codes(block: Block, design: Design) -> NDArray[np.int32]:
-    key = _layout.key_of(block)
-    return np.zeros(design.rows, np.int32) if key is None else design.entities[key]
+) -> tuple[NDArray[np.int64], Floats]:
+    """Which of the entities drawn each row has (n), and their draws (size, entities, d)."""
+    entities, first, which = np.unique(_layout.entity_codes(block, design), return_index=True, return_inverse=True)
+    theta, cov = block.relaxed(entities, design.time[first])
+    xi = rng.standard_normal((size, len(entities), block.d))
+    if block.kind == DIAGONAL:
+        return which, theta + np.sqrt(scale * cov) * xi
+    L = np.linalg.cholesky(unpack(cov)) if block.d else np.zeros((len(entities), 0, 0))
+    return which, theta + np.sqrt(scale) * np.einsum("eij,kej->kei", L, xi)
 
 
 def explain(blocks: Sequence[Block], encoder: Encoder, design: Design) -> list[list[Contribution]]:
     """Contributions of every effect and feature to every row's score, largest first; they sum to score − offset."""
-    return [_explain_row(blocks, encoder, design, row) for row in range(design.rows)]
+    return [_explain_row(blocks, encoder, design.take(row, row + 1)) for row in range(design.rows)]
 
 
-def _explain_row(blocks: Sequence[Block], encoder: Encoder, design: Design, row: int) -> list[Contribution]:
-    start, stop = design.indptr[row], design.indptr[row + 1]
-    indices, values = design.indices[start:stop], design.values[start:stop]
-    of, time = _layout.targets(blocks), float(design.time[row])
-    codes = [int(_codes(block, design)[row]) for block in blocks]
-    posteriors = [relaxed(block, code, time) for block, code in zip(blocks, codes)]
+def _explain_row(blocks: Sequence[Block], encoder: Encoder, design: Design) -> list[Contribution]:
+    indices, values, of = design.indices, design.values, _layout.targets(blocks)
+    codes = [int(_layout.entity_codes(block, design)[0]) for block in blocks]
+    posteriors = [relaxed(block, code, float(design.time[0])) for block, code in zip(blocks, codes)]
     terms: list[Contribution] = []
+    dims: NDArray[np.integer[Any]]
     for r, block in enumerate(blocks):
-        theta, V = posteriors[r]
-        sd = np.sqrt(np.diagonal(V))
-        names = dimension_names(block, encoder)
+        theta, sd = posteriors[r]
+        names = dimension_names(blocks, encoder, r)
         if of[r] >= 0:
             dims, x = np.arange(block.d), posteriors[of[r]][0]
         else:

@@ -163,7 +163,8 @@ def _settings(blocks: Sequence[Block], design: Design, walks: bool, half_lives: 
             settings.append(_walk(block, "walk_per_event", 0.01))
             if span > 0:
                 settings.append(_walk(block, "walk_per_day", 0.1 * 86_400.0 / span))
-        if half_lives and span > 0 and not isinstance(block.effect, Loadings):
+        forgets = block.belief.forgetting.form != "per_update"
+        if half_lives and span > 0 and forgets and not isinstance(block.effect, Loadings):
             settings.append(_half_life(block, span))
     return settings
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline._errors import ConfigError
+from nearline.glmix import _fold
 from nearline.glmix._arena import Arena
 from nearline.glmix._codes import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
 from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, per_column
-from nearline.glmix._packed import diagonal_indices, packed_size
+from nearline.glmix._packed import diagonal_indices, pack, packed_size, unpack
 
 Array = NDArray[Any]
 
@@ -102,6 +104,8 @@ class Block:
     """
 
     def __init__(self, effect: Effect, dtype: str) -> None:
+        if effect.posterior == "lowrank":
+            raise ConfigError(f"effect {effect.name!r}: posterior='lowrank' is not available yet; use 'auto'")
         self.effect, self.dtype = effect, np.dtype(dtype)
         self.belief = Belief(effect.prior, effect.forgetting)
         self.d, self.entities = 0, 0
@@ -230,7 +234,50 @@ class Block:
         mu0, cov0 = self.prior_arrays()
         self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n] = mu0, cov0, np.nan, 0
 
+    def relaxed(self, codes: Array, time: Array, events: Array | int = 1) -> tuple[Array, Array]:
+        """(θ (E, d), stored covariance (E, cov_size)) in float64 by `time` (E), ready for the next `events` (E).
+
+        The NumPy twin of the kernels' fold. Code −1, an entity never seen, is the prior's; one never updated has nothing
+        to forget.
+        """
+        theta, cov = self.mean[codes].astype(np.float64), self.cov[codes].astype(np.float64)
+        prior = self.prior_arrays()
+        theta[codes < 0], cov[codes < 0] = prior
+        since = np.where(codes < 0, np.nan, time - self.last[codes])
+        moved = np.flatnonzero(~np.isnan(since) if self.belief.form == PER_UPDATE else since > 0)
+        if self.belief.form != NEVER and len(moved):
+            rate = self.belief.rate
+            factor = rate if self.belief.form == PER_UPDATE else _fold.time_factor(since[moved], rate)
+            delta = np.broadcast_to(factor, len(moved))[:, None]
+            fold = _reverted if self.belief.form == REVERTING else _stabilised
+            theta[moved], cov[moved] = fold(theta[moved], cov[moved], *prior, delta)
+        self._walk(cov, prior[1], np.maximum(since, 0.0), events)
+        return theta, cov
+
+    def _walk(self, cov: Array, cov0: Array, since: Array, events: Array | int) -> None:
+        """Add random-walk variance, never beyond the prior's, to entities that were updated before."""
+        event, second = self.belief.walks(self.columns)
+        if not (event.any() or second.any()):
+            return
+        places = np.arange(self.d) if self.kind == DIAGONAL else diagonal_indices(self.d)
+        noise = np.nan_to_num(np.outer(np.broadcast_to(events, since.shape), event) + np.outer(since, second))
+        headroom = np.maximum(cov0[places] - cov[:, places], 0.0)
+        cov[:, places] += np.where(np.isnan(since)[:, None], 0.0, np.minimum(noise, headroom))
+
     def nbytes(self) -> int:
         """Bytes held for known entities."""
         per_row = (self.d + self.cov_size) * self.dtype.itemsize + 8 + 4
         return self.entities * per_row
+
+
+def _reverted(theta: Array, cov: Array, mu0: Array, cov0: Array, a: Array) -> tuple[Array, Array]:
+    return mu0 + a * (theta - mu0), a * a * cov + (1.0 - a * a) * cov0
+
+
+def _stabilised(theta: Array, cov: Array, mu0: Array, cov0: Array, delta: Array) -> tuple[Array, Array]:
+    if cov.shape[1] == theta.shape[1] > 1:
+        m, p = delta / cov, (1.0 - delta) / cov0
+        return (m * theta + p * mu0) / (m + p), 1.0 / (m + p)
+    H, base = delta[..., None] * np.linalg.inv(unpack(cov)), (1.0 - delta[..., None]) * np.linalg.inv(unpack(cov0))
+    V = np.linalg.inv(H + base)
+    return np.einsum("eij,ej->ei", V, np.einsum("eij,ej->ei", H, theta) + base @ mu0), pack(V)

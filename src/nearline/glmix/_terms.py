@@ -30,13 +30,9 @@ class Terms:
         self._indices, self._values = design.indices[start:stop], design.values[start:stop]
         self._row = np.repeat(np.arange(design.rows), np.diff(design.indptr))
         self._local = [_layout.local_dimensions(block, n_slots) for block in blocks]
-        self.codes = [self._codes(block) for block in blocks]
+        self.codes = [_layout.entity_codes(block, design) for block in blocks]
         self._sparse = [self._select(r) for r in range(len(blocks))]
         self.terms = [self._term(r) for r in range(len(blocks))]
-
-    def _codes(self, block: Block) -> NDArray[np.int32]:
-        key = _layout.key_of(block)
-        return np.zeros(self.design.rows, np.int32) if key is None else self.design.entities[key]
 
     def _select(self, r: int) -> tuple[NDArray[np.int64], LocalDesign]:
         """Row numbers and local design of block r's own features."""
@@ -48,15 +44,12 @@ class Terms:
         return rows, LocalDesign(indptr, local[used], self._values[used])
 
     def _term(self, r: int) -> Floats:
-        theta = self.blocks[r].mean
         if self.of[r] >= 0:
             target = self.of[r]
-            return np.einsum(
-                "nd,nd->n", self._means(r), self.blocks[target].mean[self.codes[target]].astype(np.float64)
-            )
+            return np.asarray(np.einsum("nd,nd->n", self._means(r), self._means(target)))
         rows, sparse = self._sparse[r]
-        products = sparse.values * theta[self.codes[r][rows], sparse.indices]
-        return np.bincount(rows, products, minlength=self.design.rows)
+        products = sparse.values * self.blocks[r].mean[self.codes[r][rows], sparse.indices]
+        return np.bincount(rows, products, minlength=self.design.rows).astype(np.float64, copy=False)
 
     def _means(self, r: int) -> Floats:
         return self.blocks[r].mean[self.codes[r]].astype(np.float64)
@@ -66,7 +59,7 @@ class Terms:
         return [q for q, of in enumerate(self.of) if of == r]
 
     def local_design(self, r: int) -> LocalDesign:
-        """Block r's design: sparse features, plus the loadings that act on it; for loadings, the other's coefficients."""
+        """Block r's design: its features and the loadings that act on it; for loadings, the other's coefficients."""
         if self.of[r] >= 0:
             return LocalDesign.dense(self._means(self.of[r]))
         rows, sparse = self._sparse[r]
