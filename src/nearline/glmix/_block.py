@@ -15,7 +15,7 @@ from nearline.glmix._packed import packed_size
 from nearline.glmix._solve import STATUSES
 
 if TYPE_CHECKING:
-    from nearline.glmix._kernels._minibatch import Outcome, Relaxation
+    from nearline.glmix._kernels._memory import Outcome
     from nearline.glmix._kernels._rows import Batch
 
 Floats = NDArray[np.float64]
@@ -95,13 +95,13 @@ class BlockResult:
     @property
     def failed_codes(self) -> Ints:
         """State rows of the entities whose update did not converge."""
-        return self.grouping.codes[self.status != 0]
+        return np.asarray(self.grouping.codes[self.status != 0])
 
     @property
     def failed_rows(self) -> Ints:
         """Rows of those entities, ascending: they were not learned and go back to the queue."""
         failed = np.repeat(self.status != 0, np.diff(self.grouping.ptr))
-        return np.sort(self.grouping.order[failed])
+        return np.asarray(np.sort(self.grouping.order[failed]))
 
     @property
     def log_evidence(self) -> float:
@@ -130,7 +130,8 @@ def group(codes: NDArray[np.int32], capacity: int) -> Grouping:
         return Grouping(*_group_by_sorting(codes), unassigned)
     from nearline.glmix._kernels._groups import group_codes
 
-    return Grouping(*group_codes(codes, capacity), unassigned)
+    present, ptr, order = group_codes(codes, capacity)
+    return Grouping(present, ptr, order, unassigned)
 
 
 def _group_by_sorting(codes: NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
@@ -151,16 +152,15 @@ def update_block(
     cov: NDArray[Any],
     *,
     link: Link,
-    relaxation: Relaxation | None = None,
     threads: int = 1,
 ) -> BlockResult:
-    """Update every entity that has rows, in place: mean (capacity, d) and cov, packed (capacity, d(d+1)/2) or (capacity, d).
+    """Update every entity that has rows, in place: mean (capacity, d) and cov, packed or (capacity, d) variances.
 
         θ = argmin_β Σ_n w_n ℓ(y_n, x_nᵀβ + o_n) + ½ (β − m)ᵀ V⁻¹ (β − m),    V ← (V⁻¹ + Xᵀ W X)⁻¹
 
     A (capacity, d) `cov` holds variances: the mode is joint, the new variance is 1/H_jj. `y`, `w` and `offset` are (n);
-    rows of weight 0 are no rows, and an entity without rows is not touched. `relaxation` lets states relax towards
-    their prior first. The result has the same bits for any number of threads. State may be float32 or float64.
+    rows of weight 0 are no rows, and an entity without rows is not touched. An identity link's dispersion φ enters as
+    w/φ. The result has the same bits for any number of threads. State may be float32 or float64.
 
     Raises
     ------
@@ -179,47 +179,49 @@ def update_block(
     >>> mean.round(12).tolist(), cov.round(12).tolist(), result.counts["converged"]
     ([[0.0], [1.0]], [[1.0], [0.333333333333]], 1)
     """
-    from nearline.glmix._kernels._groups import heaviest_first, most_entries
-    from nearline.glmix._kernels._rows import Groups
-
     grouping = codes if isinstance(codes, Grouping) else group(codes, len(mean))
-    kind = _kind(mean, cov)
+    kernel = _kernel(mean, cov)
     batch = _batch(design, y, w, offset, mean.shape[1])
-    entities = len(grouping.codes)
-    outcome = _outcome(entities)
-    if entities:
-        rows, entries = most_entries(batch.indptr, batch.width, grouping.ptr, grouping.order)
-        parts = max(1, min(threads, entities))
-        schedule = heaviest_first(grouping.ptr) if parts > 1 else np.arange(entities)
-        groups = Groups(grouping.codes, grouping.ptr, grouping.order)
-        rest = relaxation or _at_rest(mean, cov, entities)
-        _run(parts, (link.code, batch, groups, rest, schedule), (rows, mean, cov, outcome))
+    outcome = _outcome(len(grouping.codes))
+    if len(grouping.codes):
+        _run(kernel, max(1, min(threads, len(grouping.codes))), link, batch, grouping, mean, cov, outcome)
     return BlockResult(grouping, *outcome)
 
 
-def _run(parts: int, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-    """Run the parts of a schedule, each in its own thread: entities share nothing, so nothing else can differ."""
-    from nearline.glmix._kernels._minibatch import update_full as update_entities
+def _run(
+    kernel: Any, parts: int, link: Link, batch: Batch, grouping: Grouping, mean: Any, cov: Any, outcome: Outcome
+) -> None:
+    """Run the kernel, each part of the entities in its own thread: they share nothing, so no bit can differ."""
+    from nearline.glmix._kernels._groups import heaviest_first, most_entries
+    from nearline.glmix._kernels._rows import Groups
+
+    groups = Groups(grouping.codes, grouping.ptr, grouping.order)
+    sizes = most_entries(batch.indptr, batch.width, grouping.ptr, grouping.order)
+    schedule = heaviest_first(grouping.ptr) if parts > 1 else np.arange(len(grouping.codes))
+
+    def part(start: int) -> None:
+        kernel(link.code, batch, groups, schedule, start, parts, *sizes, mean, cov, outcome)
 
     if parts == 1:
-        update_entities(*before, 0, 1, *after)
+        part(0)
         return
     with ThreadPoolExecutor(parts) as pool:
-        for done in [pool.submit(update_entities, *before, part, parts, *after) for part in range(parts)]:
-            done.result()
+        list(pool.map(part, range(parts)))
 
 
-def _kind(mean: NDArray[Any], cov: NDArray[Any]) -> int:
-    from nearline.glmix._kernels._records import DIAGONAL, FULL
-
+def _kernel(mean: NDArray[Any], cov: NDArray[Any]) -> Any:
     d = mean.shape[1]
     if len(cov) == len(mean) and cov.shape[1] == packed_size(d):
-        return FULL
+        from nearline.glmix._kernels._minibatch import update_full
+
+        return update_full
     if cov.shape == mean.shape:
-        return DIAGONAL
+        from nearline.glmix._kernels._diagonal import update_diagonal
+
+        return update_diagonal
     raise StateError(
-        f"a covariance of shape {cov.shape} does not fit means of shape {mean.shape}; it needs {packed_size(d)} numbers "
-        f"per entity (packed) or {d} (diagonal)"
+        f"a covariance of shape {cov.shape} does not fit means of shape {mean.shape}; it needs "
+        f"{packed_size(d)} numbers per entity (packed) or {d} (diagonal)"
     )
 
 
@@ -228,7 +230,9 @@ def _batch(design: LocalDesign, y: Floats, w: Floats, offset: Floats, d: int) ->
 
     n = len(design)
     if not len(y) == len(w) == len(offset) == n:
-        raise StateError(f"{n} design rows, {len(y)} labels, {len(w)} weights and {len(offset)} offsets differ in number")
+        raise StateError(
+            f"{n} design rows, {len(y)} labels, {len(w)} weights and {len(offset)} offsets differ in number"
+        )
     if design.values.ndim == 2:
         if design.values.shape[1] != d:
             raise DataError(f"the design has {design.values.shape[1]} columns and the state {d} dimensions")
@@ -239,30 +243,7 @@ def _batch(design: LocalDesign, y: Floats, w: Floats, offset: Floats, d: int) ->
 
 
 def _outcome(entities: int) -> Outcome:
-    from nearline.glmix._kernels._minibatch import Outcome
+    from nearline.glmix._kernels._memory import Outcome
 
-    return Outcome(
-        np.zeros(entities, np.int8), np.zeros(entities, np.int32), np.zeros(entities), np.zeros(entities),
-        np.zeros(entities),
-    )  # fmt: skip
-
-
-def _at_rest(mean: NDArray[Any], cov: NDArray[Any], entities: int) -> Relaxation:
-    from nearline.glmix._kernels._minibatch import Relaxation
-    from nearline.glmix._kernels._records import NEVER
-
-    none = np.empty(0)
-    return Relaxation(NEVER, 0.0, False, none, none, none, none, np.full(entities, np.nan))
-
-
-def relaxation_of(
-    form: int, rate: float, mu0: Floats, cov0: Floats, walk_event: Floats, walk_second: Floats, since: Floats
-) -> Relaxation:
-    """How states relax before a minibatch: the form and rate of the event kernels, and seconds `since` per entity (E)."""
-    from nearline.glmix._kernels._minibatch import Relaxation
-
-    walks = bool(walk_event.any() or walk_second.any())
-    return Relaxation(form, rate, walks, mu0, cov0, walk_event, walk_second, since)
-
-
-
+    numbers = np.full((3, entities), np.nan)
+    return Outcome(np.zeros(entities, np.int8), np.zeros(entities, np.int32), numbers[0], numbers[1], numbers[2])

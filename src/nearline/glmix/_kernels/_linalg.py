@@ -17,10 +17,10 @@ from nearline.glmix._kernels._scalar import FASTMATH
 # Status codes of a solve, in the order of `nearline.glmix._solve.STATUSES`.
 CONVERGED, NOT_CONVERGED, NOT_POSITIVE_DEFINITE, NON_FINITE = 0, 1, 2, 3
 
-OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-# For what runs per entity: no reference counts, since it allocates and keeps nothing; ONCE, in the one place it is called.
-LEAF = OPTIONS | {"_nrt": False}
-ONCE = LEAF | {"forceinline": True}
+OPTIONS: Any = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+# What runs per entity allocates and keeps nothing, so it counts no references; ONCE is for what has a single caller.
+LEAF: Any = OPTIONS | {"_nrt": False}
+ONCE: Any = LEAF | {"forceinline": True}
 
 
 @njit(**LEAF)

@@ -7,17 +7,14 @@ no d × d factorisation; else in the coefficients. Storage may be float32; every
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from nearline.glmix._kernels._blocks import fold
 from nearline.glmix._kernels._linalg import (
     CONVERGED,
     LEAF,
-    NON_FINITE,
     NOT_POSITIVE_DEFINITE,
     ONCE,
     OPTIONS,
@@ -28,36 +25,12 @@ from nearline.glmix._kernels._linalg import (
     pack,
     unpack,
 )
+from nearline.glmix._kernels._memory import Outcome, dual_memory, primal_memory, report, row_memory, without_rows
 from nearline.glmix._kernels._newton import Dual, Mode, Primal, Rows, dual, primal
-from nearline.glmix._kernels._rows import OFFSET, SPARSE, TILE, Batch, Groups, gather, lay_rows, margins, total_loss
-
-Floats = NDArray[np.float64]
+from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, gather, lay_rows
 
 # Newton steps that a typical update takes; only the choice between primal and dual depends on it.
 TYPICAL_STEPS = 3.5
-
-
-class Relaxation(NamedTuple):
-    """How an entity's state relaxes towards its prior before its rows enter; `since` is NaN where it must not."""
-
-    form: int  # NEVER | REVERTING | STABILISED | PER_UPDATE
-    rate: float  # half-life in seconds, or δ
-    walks: bool
-    mu0: Floats  # d
-    cov0: Floats  # like a row of the state's covariance
-    walk_event: Floats  # d: variance per update
-    walk_second: Floats  # d
-    since: Floats  # E: seconds
-
-
-class Outcome(NamedTuple):
-    """What each entity's update came to; NaN where it failed."""
-
-    status: NDArray[np.int8]
-    steps: NDArray[np.int32]
-    evidence: Floats
-    change: Floats
-    decrement: Floats
 
 
 @njit(**LEAF)
@@ -67,43 +40,6 @@ def prefers_dual(n: int, d: int) -> bool:
     rows, columns = float(n), float(d)
     in_rows = 3.0 * rows * columns**2 + rows**2 * columns + s * (rows**3 / 3.0 + 2.0 * rows**2)
     return n < d and in_rows < s * (columns**3 / 3.0 + rows * columns**2 + 2.0 * columns**2)
-
-
-@njit(**OPTIONS)
-def row_memory(n: int, d: int) -> Rows:
-    """Memory for n rows of d local dimensions."""
-    return Rows(
-        np.empty(n, np.int64), np.empty((n, 3)), np.empty(n), np.empty(n), np.empty((2, n)), np.full(d, -1, np.int64),
-        np.empty(d, np.int64),
-    )  # fmt: skip
-
-
-@njit(**OPTIONS)
-def primal_memory(vectors: int, matrices: int) -> Primal:
-    """Memory for a solve in as many coefficients as `matrices`, beside vectors of `vectors` dimensions."""
-    e, m = vectors + 4, matrices + 4
-    return Primal(
-        np.zeros(e), np.zeros(e), np.zeros(e), np.zeros(e), np.zeros(e), np.zeros(max(e, TILE)), np.zeros((m, m)),
-        np.zeros((m, m)), np.zeros((m, TILE)),
-    )  # fmt: skip
-
-
-@njit(**OPTIONS)
-def dual_memory(n: int) -> Dual:
-    """Memory for a solve in n rows."""
-    k = n + 4
-    return Dual(
-        np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k), np.zeros(k), np.zeros((k, k)), np.zeros((k, k))
-    )
-
-
-@njit(**OPTIONS)
-def relax(kind: int, relaxation: Relaxation, e: int, mean: Any, cov: Any) -> None:
-    """Relax entity e's copied state."""
-    fold(
-        kind, relaxation.form, relaxation.rate, relaxation.walks, relaxation.since[e], mean, cov, relaxation.mu0,
-        relaxation.cov0, relaxation.walk_event, relaxation.walk_second,
-    )  # fmt: skip
 
 
 @njit(**LEAF)
@@ -137,8 +73,8 @@ def inner_products(X: Any, VX: Any, n: int, d: int, K: Any) -> None:
 
 
 @njit(**LEAF)
-def downdate(S: Any, w: Dual, n: int, d: int, VX: Any, row: Any, V: Any) -> bool:
-    """Packed V ← S − MᵀM with M = L⁻¹ diag(root) VX, BB's factor L in w.B; False where its diagonal is not positive."""
+def prepare_downdate(S: Any, w: Dual, n: int, d: int, VX: Any, row: Any) -> bool:
+    """M = L⁻¹ diag(root) VX in place of VX, with L the factor in w.B; whether the diagonal of S − MᵀM is positive."""
     for r in range(n):
         for j in range(d):
             row[j] = w.root[r] * VX[r, j]
@@ -151,35 +87,44 @@ def downdate(S: Any, w: Dual, n: int, d: int, VX: Any, row: Any, V: Any) -> bool
             VX[r, j] = scale * row[j]
     for j in range(d):
         VX[n, j] = 0.0
-    last = (n - 1) & -2
-    base = 0
+        row[j] = S[j, j]
+    for r in range(n):
+        for j in range(d):
+            row[j] -= VX[r, j] * VX[r, j]
     positive = True
     for j in range(d):
-        for r in range(0, last, 2):
-            f, g = VX[r, j], VX[r + 1, j]
-            for k in range(j + 1):
-                S[j, k] -= f * VX[r, k] + g * VX[r + 1, k]
-        f, g = VX[last, j], VX[last + 1, j]
-        for k in range(j + 1):
-            V[base + k] = S[j, k] - f * VX[last, k] - g * VX[last + 1, k]
-        positive = positive and 0.0 < V[base + j] < math.inf
-        base += j + 1
+        positive = positive and 0.0 < row[j] < math.inf
     return positive
 
 
+@njit(**LEAF)
+def write_downdate(S: Any, M: Any, n: int, d: int, cov: Any) -> None:
+    """Packed cov ← S − MᵀM, two rows of M at a time; an odd n has a zero row to spare."""
+    last = (n - 1) & -2
+    base = 0
+    for j in range(d):
+        for r in range(0, last, 2):
+            f, g = M[r, j], M[r + 1, j]
+            for k in range(j + 1):
+                S[j, k] -= f * M[r, k] + g * M[r + 1, k]
+        f, g = M[last, j], M[last + 1, j]
+        for k in range(j + 1):
+            cov[base + k] = S[j, k] - f * M[last, k] - g * M[last + 1, k]
+        base += j + 1
+
+
 @njit(**ONCE)
-def full_dual(
-    link: int, batch: Batch, n: int, d: int, rows: Rows, p: Primal, w: Dual, S: Any, X: Any, VX: Any, V: Any
-) -> Mode:
-    """Solve in the rows from the packed covariance V, which becomes the posterior's; θ into p.theta."""
-    lay_rows(batch, rows.at, n, d, rows.position, X)
-    unpack(V, d, S)
+def full_dual(link: int, batch: Batch, n: int, d: int, rows: Rows, p: Primal, w: Dual, S: Any, X: Any, VX: Any) -> Mode:
+    """Solve in the rows from the covariance S; θ into p.theta, and the posterior covariance is S − MᵀM with M in VX."""
+    lay_rows(batch, rows.at, n, d, batch.width == d, rows.position, X)
     multiply_rows(S, X, n, d, VX)
     inner_products(X, VX, n, d, w.K)
-    margins(batch, rows.at, n, rows.given, rows.position, p.mean, rows.eta)
     for r in range(n):
-        rows.given[r, OFFSET] = rows.eta[r]
-    mode = dual(link, n, rows, w)
+        total = 0.0
+        for j in range(d):
+            total += X[r, j] * p.mean[j]
+        rows.given[r, OFFSET] += total
+    mode: Mode = dual(link, n, rows, w)
     if mode.status != CONVERGED:
         return mode
     for j in range(d):
@@ -187,76 +132,58 @@ def full_dual(
     for r in range(n):
         for j in range(d):
             p.theta[j] += w.a[r] * VX[r, j]
-    if not downdate(S, w, n, d, VX, p.row, V):
+    if not prepare_downdate(S, w, n, d, VX, p.row):
         return Mode(NOT_POSITIVE_DEFINITE, mode.steps, mode.decrement, 0.0, 0.0)
     return mode
 
 
 @njit(**ONCE)
-def full_primal(
-    link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p: Primal, S: Any, Z: Any, V: Any
-) -> Mode:
-    """Solve in the coefficients with P = V⁻¹; the packed covariance V becomes H⁻¹, θ is in p.theta."""
-    unpack(V, d, p.H)
+def full_primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p: Primal, S: Any, Z: Any) -> Mode:
+    """Solve in the coefficients from the covariance V in p.H, with P = V⁻¹; θ into p.theta and H⁻¹ into S (lower)."""
     status = factor(p.H, d, d)
     if status != CONVERGED:
         return Mode(status, 0, math.inf, 0.0, 0.0)
     prior_root = log_diagonal(p.H, d)
     invert_factor(p.H, d, Z, p.row, p.P)
     mirror(p.P, d)
-    mode = primal(link, batch, n, d, sparse, rows, p)
-    if mode.status != CONVERGED:
-        return mode
-    invert_factor(p.H, d, Z, p.row, S)
-    pack(S, d, V)
+    mode: Mode = primal(link, batch, n, d, batch.width == d, sparse, rows, p)
+    if mode.status == CONVERGED:
+        invert_factor(p.H, d, Z, p.row, S)
     return Mode(mode.status, mode.steps, mode.decrement, mode.penalty, mode.log_root + prior_root)
-
-
-@njit(**LEAF)
-def report(link: int, e: int, n: int, d: int, given: Any, eta: Any, mode: Mode, theta: Any, mean: Any, out: Outcome) -> None:
-    """Record what entity e's update came to."""
-    out.status[e], out.steps[e], out.decrement[e] = mode.status, mode.steps, mode.decrement
-    out.evidence[e] = out.change[e] = 0.0 if n == 0 else math.nan
-    if n > 0 and mode.status == CONVERGED:
-        total = 0.0
-        for j in range(d):
-            total += (theta[j] - mean[j]) ** 2
-        out.evidence[e] = -total_loss(link, n, given, eta) - mode.penalty - mode.log_root
-        out.change[e] = math.sqrt(total)
 
 
 @njit(**OPTIONS)
 def update_full(
-    link: int, batch: Batch, groups: Groups, relaxation: Relaxation, schedule: Any, start: int, stride: int,
-    most_rows: int, means: Any, covs: Any, outcome: Outcome,
+    link: int, batch: Batch, groups: Groups, schedule: Any, start: int, stride: int, most_rows: int, most_entries: int,
+    means: Any, covs: Any, outcome: Outcome,
 ) -> None:  # fmt: skip
     """Update the entities schedule[start::stride], none with more than `most_rows` rows, on packed covariances."""
-    d, size = means.shape[1], covs.shape[1]
+    d = means.shape[1]
     k = min(most_rows, d) + 4
     rows, p, w = row_memory(most_rows, d), primal_memory(d, d), dual_memory(k)
-    S, Z, V = np.zeros((d + 4, d + 4)), np.zeros((d + 4, d + 4)), np.empty(size)
+    S, Z = np.zeros((d + 4, d + 4)), np.zeros((d + 4, d + 4))
     X, VX = np.zeros((k, d + 4)), np.zeros((k, d + 4))
     for j in range(d):
         rows.position[j] = j
     for s in range(start, schedule.shape[0], stride):
         e = schedule[s]
-        c = groups.codes[e]
         n, entries = gather(batch, groups, e, rows.at, rows.given)
-        mode = Mode(CONVERGED if n == 0 else NON_FINITE, 0, 0.0 if n == 0 else math.inf, 0.0, 0.0)
+        mode = without_rows(n)
         if n > 0:
+            mean, cov = means[groups.codes[e]], covs[groups.codes[e]]
             for j in range(d):
-                p.mean[j] = means[c, j]
-            for q in range(size):
-                V[q] = covs[c, q]
-            if relaxation.since[e] >= 0.0:
-                relax(0, relaxation, e, p.mean[:d], V)
-            if prefers_dual(n, d):
-                mode = full_dual(link, batch, n, d, rows, p, w, S, X, VX, V)
+                p.mean[j] = mean[j]
+            in_rows = prefers_dual(n, d)
+            unpack(cov, d, S if in_rows else p.H)
+            if in_rows:
+                mode = full_dual(link, batch, n, d, rows, p, w, S, X, VX)
             else:
-                mode = full_primal(link, batch, n, d, entries < SPARSE * n * d, rows, p, S, Z, V)
+                mode = full_primal(link, batch, n, d, entries < SPARSE * n * d, rows, p, S, Z)
             if mode.status == CONVERGED:
                 for j in range(d):
-                    means[c, j] = p.theta[j]
-                for q in range(size):
-                    covs[c, q] = V[q]
-        report(link, e, n, d, rows.given, rows.eta, mode, p.theta, p.mean, outcome)
+                    mean[j] = p.theta[j]
+                if in_rows:
+                    write_downdate(S, VX, n, d, cov)
+                else:
+                    pack(S, d, cov)
+        report(link, e, n, d, rows, mode, p, outcome)

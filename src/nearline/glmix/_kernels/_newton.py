@@ -136,9 +136,7 @@ def largest_change(n: int, before: Any, after: Any) -> float:
 
 
 @njit(**LEAF)
-def search(
-    link: int, n: int, rows: Rows, largest: float, p0: float, p1: float, p2: float, decrement: float
-) -> float:
+def search(link: int, n: int, rows: Rows, largest: float, p0: float, p1: float, p2: float, decrement: float) -> float:
     """Longest step in 1, ½, ¼ … (from the log link's cap) that meets Armijo's condition; 0 when none does.
 
     The penalty along the line is p0 + p1 t + ½ p2 t². rows.ahead holds the margins of a full step, and is overwritten
@@ -167,14 +165,14 @@ def shorten(link: int, n: int, d: int, rows: Rows, p: Primal, largest: float, de
             p0 += p.P[j, c] * (p.theta[j] - p.mean[j]) * (p.theta[c] - p.mean[c])
             p1 -= p.P[j, c] * (p.theta[j] - p.mean[j]) * p.step[c]
             p2 += p.P[j, c] * p.step[j] * p.step[c]
-    t = search(link, n, rows, largest, 0.5 * p0, p1, p2, decrement)
+    t: float = search(link, n, rows, largest, 0.5 * p0, p1, p2, decrement)
     for j in range(d):
         p.ahead[j] = p.theta[j] - t * p.step[j]
     return t
 
 
 @njit(**ONCE)
-def primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p: Primal) -> Mode:
+def primal(link: int, batch: Batch, n: int, d: int, plain: bool, sparse: bool, rows: Rows, p: Primal) -> Mode:
     """Mode with prior mean p.mean and precision p.P; leaves θ, the factor of H and diag(H) in p."""
     tiled = n > TILE
     for j in range(d, d + 4):
@@ -182,7 +180,7 @@ def primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p:
     for j in range(d):
         p.ahead[j] = p.mean[j]
     if not sparse and not tiled:
-        lay_columns(batch, rows.at, 0, n, d, rows.position, p.X)
+        lay_columns(batch, rows.at, 0, n, d, plain, rows.position, p.X)
     decrement = math.inf
     done = False
     for steps in range(MAX_STEPS + 1):
@@ -194,11 +192,7 @@ def primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p:
             largest = largest_change(n, rows.eta, rows.ahead)
             if not (math.isfinite(decrement) and math.isfinite(largest)):
                 return Mode(NON_FINITE, steps, decrement, 0.0, 0.0)
-            if (
-                largest > SAFE_CHANGE
-                and link != IDENTITY
-                and shorten(link, n, d, rows, p, largest, decrement) == 0.0
-            ):
+            if largest > SAFE_CHANGE and link != IDENTITY and shorten(link, n, d, rows, p, largest, decrement) == 0.0:
                 return Mode(NOT_CONVERGED, steps, decrement, 0.0, 0.0)
             done = decrement <= TOLERANCE
         for r in range(n):
@@ -222,7 +216,7 @@ def primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Rows, p:
             for first in range(0, n, TILE):
                 last = min(n, first + TILE)
                 if tiled:
-                    lay_columns(batch, rows.at, first, last, d, rows.position, p.X)
+                    lay_columns(batch, rows.at, first, last, d, plain, rows.position, p.X)
                 add_dense(p.X, first, last - first, d, rows.slope, p.row, p.H)
         for j in range(d):
             p.diagonal[j] = p.H[j, j]

@@ -93,26 +93,34 @@ def touch(batch: Batch, rows: Any, n: int, position: Any, touched: Any) -> int:
 
 
 @njit(**LEAF)
-def lay_rows(batch: Batch, rows: Any, n: int, d: int, position: Any, X: Any) -> None:
-    """Dense rows into X (n, d), zero to the next multiples of two rows and four columns."""
+def lay_rows(batch: Batch, rows: Any, n: int, d: int, plain: bool, position: Any, X: Any) -> None:
+    """Dense rows into X (n, d), zero to the next multiples of two and four; `plain` rows are dense already."""
     for r in range((n + 1) & -2):
         for j in range((d + 3) & -4):
             X[r, j] = 0.0
     for r in range(n):
         start, stop, shift = span(batch, rows[r])
+        if plain:
+            for j in range(d):
+                X[r, j] = batch.values[start + j]
+            continue
         for q in range(start, stop):
             if batch.values[q] != 0.0:
                 X[r, position[batch.indices[q - shift]]] += batch.values[q]
 
 
 @njit(**LEAF)
-def lay_columns(batch: Batch, rows: Any, first: int, last: int, d: int, position: Any, X: Any) -> None:
+def lay_columns(batch: Batch, rows: Any, first: int, last: int, d: int, plain: bool, position: Any, X: Any) -> None:
     """Dense columns of rows[first:last] into X (d, last − first), zero to the next multiple of four columns."""
     for j in range((d + 3) & -4):
         for r in range(last - first):
             X[j, r] = 0.0
     for r in range(last - first):
         start, stop, shift = span(batch, rows[first + r])
+        if plain:
+            for j in range(d):
+                X[j, r] = batch.values[start + j]
+            continue
         for q in range(start, stop):
             if batch.values[q] != 0.0:
                 X[position[batch.indices[q - shift]], r] += batch.values[q]
