@@ -86,14 +86,15 @@ def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Groupin
 def _solve(block: Block, terms: Terms, r: int, grouping: Grouping, link: str, threads: int) -> BlockResult:
     design = terms.design
     block.mean[grouping.codes], block.cov[grouping.codes] = block.prior_arrays()
+    weight = design.weight * _age_weight(block, terms.codes[r], grouping, design)
     return update_block(
-        grouping, terms.local_design(r), design.label, design.weight * _age_weight(block, terms.codes[r], grouping, design),
-        terms.offset(r), block.mean, block.cov, link=_links.by_name(link), threads=threads,
+        grouping, terms.local_design(r), design.label, weight, terms.offset(r), block.mean, block.cov,
+        link=_links.by_name(link), threads=threads,
     )  # fmt: skip
 
 
 def _age_weight(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
-    """Weight 2^(−age/τ) of each row, age counted back from its entity's last row: what streaming would have left of it."""
+    """Weight 2^(−age/τ) of each row, age counted back from its entity's last row: what streaming would leave of it."""
     if block.belief.form in (NEVER, PER_UPDATE):
         return np.ones(design.rows)
     newest = np.zeros(len(block.mean))

@@ -86,7 +86,8 @@ class Forgetting:
         H ← δ H + (1 − δ) Λ0,       μ ← H⁻¹ (δ H_old μ + (1 − δ) Λ0 μ0)
 
     ``per_update`` is ``stabilised`` with a constant δ at every update, as in the paper: the more batches, the more it
-    forgets. All three apply lazily at an entity's next event and never leave it surer than its data, nor less sure than the prior.
+    forgets. All three apply lazily at an entity's next event and never leave it surer than its data, nor less sure than
+    the prior.
 
     Parameters
     ----------
@@ -98,7 +99,8 @@ class Forgetting:
         The constant δ in (0, 1] for ``per_update``.
     walk_per_event, walk_per_day
         Random-walk variance added to a coefficient, per event of its entity and per day of event time, by column;
-        it never lifts a variance above the prior's. A user's mood within a session is ``walk_per_event={"(intercept)": 0.01}``.
+        it never lifts a variance above the prior's. A user's mood within a session is
+        ``walk_per_event={"(intercept)": 0.01}``.
 
     Examples
     --------
@@ -221,9 +223,10 @@ class Random:
 class Loadings:
     """Each entity's own correction of the features that another effect's coefficients act on: β_uᵀ γ_m.
 
-    A movie tagged only *Drama* whose fans are those who love *Sci-Fi* learns a Sci-Fi loading; the intercept's loading is
-    how strongly it divides generous users from harsh ones. The product is linearised at both posterior means, so both
-    sides learn from every event (an extended Kalman update; a bilinear, factorisation-like extension of GLMix, ours).
+    A movie tagged only *Drama* whose fans are those who love *Sci-Fi* learns a Sci-Fi loading; the intercept's
+    loading is how strongly it divides generous users from harsh ones. The product is linearised at both posterior
+    means, so both sides learn from every event (an extended Kalman update; a bilinear, factorisation-like extension of
+    GLMix, ours).
 
     Parameters
     ----------
@@ -279,8 +282,9 @@ def _columns(owner: str, on: Sequence[str]) -> tuple[str, ...]:
     on = tuple(on)
     if not all(isinstance(column, str) and column for column in on):
         raise ConfigError(f"{owner} takes column names, got {on!r}")
-    if len(set(on)) != len(on):
-        raise ConfigError(f"{owner} names a column twice: {sorted(c for c in set(on) if on.count(c) > 1)}; list it once")
+    twice = sorted(column for column in set(on) if on.count(column) > 1)
+    if twice:
+        raise ConfigError(f"{owner} names a column twice: {twice}; list it once")
     if INTERCEPT in on:
         raise ConfigError(f"{owner}: {INTERCEPT!r} is no column; use intercept=True or False")
     return on

@@ -277,12 +277,12 @@ class GLMix:
         Returns
         -------
         LearnedPriors
-            What was tried and chosen. The model keeps its vocabulary, takes the new priors and forgets what it had learned.
+            What was tried and chosen. The model keeps its vocabulary, takes the new priors and forgets what it learned.
         """
         design, _ = self.design(table, learn=True)
         return _priors.learn(
-            self.blocks, self.encoder.n_slots, design, self.link, method, rounds, structure, walks, half_lives, progress,
-            self.threads,
+            self.blocks, self.encoder.n_slots, design, self.link, method, rounds, structure, walks, half_lives,
+            progress, self.threads,
         )  # fmt: skip
 
     def refresh_priors(self, *, least: int = 50) -> dict[str, Belief]:
@@ -290,7 +290,7 @@ class GLMix:
 
             μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ],   H_e ← H_e − Λ0_old + Λ0_new
 
-        Effects with fewer than `least` touched entities keep their prior. What the data said is kept exactly (evidence form).
+        Effects with fewer than `least` touched entities keep their prior. What the data said is kept exactly.
         """
         return _priors.refresh(self.blocks, least)
 
@@ -343,7 +343,7 @@ class GLMix:
         return _links.by_name(self.link).mean(np.stack([z - half, z + half], axis=1))
 
     def explain(self, table: Any) -> list[list[_posterior.Contribution]]:
-        """Why each row has its score: every effect's and feature's contribution with its standard deviation, largest first."""
+        """Why each row has its score: the contribution of every effect and feature and its sd, largest first."""
         design, _ = self.design(table, learn=False)
         return _posterior.explain(self.blocks, self.encoder, design)
 

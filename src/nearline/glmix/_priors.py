@@ -1,7 +1,8 @@
 """Empirical Bayes: priors, random-walk noise and half-lives learned from history, and refreshed from live posteriors.
 
-Two criteria. ``one_step`` replays history and minimises the progressive loss, mean_n ℓ(y_n, z_n) with z_n predicted before
-row n is learned: what a served model is judged by. ``evidence`` maximises Σ_e log p(B_e) by expectation maximisation,
+Two criteria. ``one_step`` replays history and minimises the progressive loss, mean_n ℓ(y_n, z_n) with z_n predicted
+before row n is learned: what a served model is judged by. ``evidence`` maximises Σ_e log p(B_e) by expectation
+maximisation,
 
     scalar   λ ← Σ_e (d − λ tr V_e) / Σ_e ‖θ_e − μ0‖²
     general  μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ]

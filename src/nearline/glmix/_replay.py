@@ -43,7 +43,7 @@ def joined(parts: Sequence[Progress]) -> Progress:
 
 
 def stops(time: NDArray[np.float64], every: int | str) -> NDArray[np.int64]:
-    """Row numbers up to which the model has learned, one per update: after `every` rows, or at the end of every interval.
+    """Row numbers up to which the model has learned, one per update: after `every` rows, or at each interval's end.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def seconds(duration: str) -> float:
 def replay(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False
 ) -> Progress:
-    """Predict every row and then learn it; the model stands still up to each of `ends` (`stops`), as a served one does."""
+    """Predict every row and then learn it; the model stands still up to each of `ends`, as a served one does."""
     from nearline.glmix._kernels._event import replay as kernel
 
     rows, record = _layout.kernel_rows(design, blocks), _layout.kernel_blocks(blocks, n_slots)

@@ -1,16 +1,18 @@
-"""Models on disk: a folder with a JSON manifest, safetensors for posteriors and Arrow for the vocabulary; never a pickle.
+"""Models on disk: a folder of JSON, safetensors (posteriors) and Arrow (vocabulary); never a pickle.
 
-    manifest.json      format version, settings, effects, beliefs, and the SHA-256 and size of every other file
-    state.safetensors  means, covariances, times and counts by block, and learned joint priors
-    vocabulary.arrow   levels, slots and entity values
+    manifest.json              format version, settings, effects, beliefs, and name, size and SHA-256 of the others
+    state-<hash>.safetensors   means, covariances, times and counts by block, and learned joint priors
+    vocabulary-<hash>.arrow    levels, slots and entity values
 
-The folder is written aside and renamed, so a reader sees a whole model or none.
+Files are named by their content and the manifest is renamed into place last, so a reader, or a crash at any moment,
+finds the old model or the new one, whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -29,32 +31,53 @@ if TYPE_CHECKING:
     from nearline.glmix._model import GLMix
 
 FORMAT = 1
-MANIFEST, STATE, VOCABULARY = "manifest.json", "state.safetensors", "vocabulary.arrow"
+MANIFEST, STATE, VOCABULARY, ASIDE = "manifest.json", "state", "vocabulary", ".new-"
+PARTS = {STATE: ".safetensors", VOCABULARY: ".arrow"}
 SETTINGS = ("link", "mode", "dtype", "dispersion", "threads", "refresh_every")
 
 
 def save(model: GLMix, folder: Path) -> Path:
     """Write the model to `folder`, replacing a model that is there; anything else there is refused."""
-    if folder.exists() and not (folder / MANIFEST).exists():
-        raise StateError(f"{folder} exists and holds no model; give an empty or new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _write(model, aside)
-        old = None
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / "model")
-        aside.rename(folder)
-        if old is not None:
-            shutil.rmtree(old)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    if folder.exists() and not (folder / MANIFEST).exists() and not _is_free(folder):
+        raise StateError(f"{folder} exists and holds something else than a model; give an empty or new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder) as aside:
+        manifest = _write(model, Path(aside))
+        for entry in manifest["files"].values():
+            (Path(aside) / entry["name"]).replace(folder / entry["name"])
+        _sync(folder)
+        (Path(aside) / MANIFEST).replace(folder / MANIFEST)
+    _sync(folder)
+    kept = {MANIFEST, *(entry["name"] for entry in manifest["files"].values())}
+    for path in folder.iterdir():
+        if _is_ours(path) and path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder
 
 
-def _write(model: GLMix, folder: Path) -> None:
+def _is_free(folder: Path) -> bool:
+    return folder.is_dir() and all(_is_ours(path) for path in folder.iterdir())
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is of a model, or what a crashed save left behind."""
+    name = path.name
+    parts = any(name.startswith(f"{part}-") and name.endswith(suffix) for part, suffix in PARTS.items())
+    return name == MANIFEST or parts or name.startswith(ASIDE)
+
+
+def _sync(path: Path) -> None:
+    """Make what was written to a file, or renamed in a folder, survive a power cut."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(model: GLMix, folder: Path) -> dict[str, Any]:
     from safetensors.numpy import save_file
 
     vocabulary, arrays = model.encoder.to_state()
@@ -67,32 +90,57 @@ def _write(model: GLMix, folder: Path) -> None:
         "effects": [_effect_state(effect) for effect in (model.fixed, *model.random)],
         "blocks": [_block_state(block) for block in model.blocks],
         "vocabulary": vocabulary,
-        "files": {name: _digest(folder / name) for name in (STATE, VOCABULARY)},
+        "files": {part: _named_by_content(folder, part) for part in PARTS},
     }
     manifest["checksum"] = _checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=_plain), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    return manifest
+
+
+def _named_by_content(folder: Path, part: str) -> dict[str, Any]:
+    path = folder / part
+    digest = _digest(path)
+    name = f"{part}-{digest['sha256'][:16]}{PARTS[part]}"
+    _sync(path.rename(folder / name))
+    return {"name": name, **digest}
 
 
 def load(cls: type[GLMix], folder: Path) -> GLMix:
     """Read a model; every checksum is verified before anything is used."""
     manifest = _read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        if not (folder / name).exists():
-            raise StateError(f"{folder / name} is missing; the model cannot be loaded")
-        found = _digest(folder / name)
-        if found != expected:
-            raise StateError(
-                f"{folder / name} was truncated or altered: {found['bytes']} bytes with SHA-256 {found['sha256'][:12]}…, "
-                f"the manifest says {expected['bytes']} bytes with {expected['sha256'][:12]}…; restore it from a copy"
-            )
-    encoder = Encoder.from_state(manifest["vocabulary"], _read_arrow(folder / VOCABULARY))
-    effects = [_effect_from(state) for state in manifest["effects"]]
-    fixed, random = effects[0], effects[1:]
+    try:
+        return _load(cls, folder, manifest)
+    except StateError:
+        newer = _read_manifest(folder)
+        if newer == manifest:
+            raise
+        # A save came between the manifest and its files.
+        return _load(cls, folder, newer)
+
+
+def _load(cls: type[GLMix], folder: Path, manifest: Mapping[str, Any]) -> GLMix:
+    paths = {part: _verified(folder, entry) for part, entry in manifest["files"].items()}
+    encoder = Encoder.from_state(manifest["vocabulary"], _read_arrow(paths[VOCABULARY]))
+    fixed, *random = (_effect_from(state) for state in manifest["effects"])
     assert isinstance(fixed, Fixed)
     model = cls(encoder.schema, fixed, [e for e in random if not isinstance(e, Fixed)], **manifest["settings"])
     model.encoder, model.events_learned = encoder, manifest["events_learned"]
-    _restore(model.blocks, manifest["blocks"], folder / STATE)
+    _restore(model.blocks, manifest["blocks"], paths[STATE])
     return model
+
+
+def _verified(folder: Path, entry: Mapping[str, Any]) -> Path:
+    path: Path = folder / entry["name"]
+    if not path.exists():
+        raise StateError(f"{path} is missing; the model cannot be loaded, restore the file from a copy")
+    found = _digest(path)
+    if found != {name: entry[name] for name in found}:
+        raise StateError(
+            f"{path} was truncated or altered: {found['bytes']} bytes with SHA-256 {found['sha256'][:12]}…, the "
+            f"manifest says {entry['bytes']} bytes with {entry['sha256'][:12]}…; restore the file from a copy"
+        )
+    return path
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -120,7 +168,8 @@ def _restore(blocks: list[Block], states: list[Mapping[str, Any]], path: Path) -
         block.known_slots = state["known_slots"]
         block.restore(
             kind=state["kind"], slots=state["slots"], columns=state["columns"], belief=_belief_from(state, tensors, r),
-            mean=tensors[f"{r}.mean"], cov=tensors[f"{r}.cov"], last=tensors[f"{r}.last"], counts=tensors[f"{r}.counts"],
+            mean=tensors[f"{r}.mean"], cov=tensors[f"{r}.cov"], last=tensors[f"{r}.last"],
+            counts=tensors[f"{r}.counts"],
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Settings by one-step-ahead loss: replay history under candidate priors, walks and half-lives, keep what predicts best.
+"""Settings by one-step-ahead loss: replay history under candidate priors, walks and half-lives, keep the best.
 
 A coordinate search over the logarithm of each setting, in steps that halve from round to round, followed by
 expectation-maximisation steps for the joint shape of each random effect's prior, each kept only if it predicts better.
@@ -27,8 +27,8 @@ FIRST_STEP = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How much better a candidate must be: by `errors` standard errors over consecutive parts of history, since what wins
-    in one spell only does not carry over to the next, and by `gain` of the loss.
+    """How much better a candidate must be: by `errors` standard errors over consecutive parts of history, since what
+    wins in one spell only does not carry over to the next, and by `gain` of the loss.
     """
 
     errors: float

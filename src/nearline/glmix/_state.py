@@ -1,7 +1,7 @@
 """One effect's posteriors: a row of mean and covariance per entity, growing in entities and in dimensions.
 
-Nothing is ever re-indexed: a new entity is a new row, a new feature value a new dimension at the end of every row, and a
-packed lower triangle takes it without moving a number.
+Nothing is ever re-indexed: a new entity is a new row, a new feature value a new dimension at the end of every row, and
+a packed lower triangle takes it without moving a number.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Belief:
             out[: len(self.mean)] = self.mean[: len(out)]
         return out
 
-    def V0(self, columns: Sequence[str]) -> Array:
+    def V0(self, columns: Sequence[str]) -> Array:  # noqa: N802 - the field's own symbol
         """Prior covariance (d, d)."""
         out = np.diag([self.prior.variance_of(column) for column in columns]).astype(np.float64)
         if self.covariance is not None:
@@ -210,8 +210,9 @@ class Block:
         twin.known_slots = self.known_slots
         n = self.entities
         twin.restore(
-            self.kind, self.slots, self.columns, self.belief, self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n]
-        )
+            self.kind, self.slots, self.columns, self.belief, self.mean[:n], self.cov[:n], self.last[:n],
+            self.counts[:n],
+        )  # fmt: skip
         return twin
 
     def restore(
@@ -237,8 +238,8 @@ class Block:
     def relaxed(self, codes: Array, time: Array, events: Array | int = 1) -> tuple[Array, Array]:
         """(θ (E, d), stored covariance (E, cov_size)) in float64 by `time` (E), ready for the next `events` (E).
 
-        The NumPy twin of the kernels' fold. Code −1, an entity never seen, is the prior's; one never updated has nothing
-        to forget.
+        The NumPy twin of the kernels' fold. Code −1, an entity never seen, is the prior's; one never updated has
+        nothing to forget.
         """
         theta, cov = self.mean[codes].astype(np.float64), self.cov[codes].astype(np.float64)
         prior = self.prior_arrays()
