@@ -176,6 +176,8 @@ def solve_dual(X: Floats, y: Floats, w: Floats, offset: Floats, m: Floats, V: Fl
             return CovarianceSolution(m, V, mode.status, mode.steps, np.nan, mode.decrement)
         s, B = factors(mode.eta)
         posterior = V - (VXt * s) @ _solve_positive(B, s[:, None] * VXt.T)
+        if not (np.diagonal(posterior) > 0.0).all():
+            return CovarianceSolution(m, V, NOT_POSITIVE_DEFINITE, mode.steps, np.nan, mode.decrement)
         evidence = -0.5 * float(np.linalg.slogdet(B)[1]) - rows.loss(mode.eta) - penalty(mode.c)
     return CovarianceSolution(m + VXt @ mode.c, posterior, CONVERGED, mode.steps, evidence, mode.decrement)
 
