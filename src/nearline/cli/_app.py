@@ -1,0 +1,104 @@
+"""Commands and their options, and how errors end a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nearline
+from nearline._errors import NearlineError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in help texts are tables of nearline.toml
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="[nearline.toml]", help="Describes data, model and backtest.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", is_eager=True)]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"nearline {nearline.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def nearline_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Keeps a served model fresh: per-entity Bayesian updates from a stream, in event order."""
+
+
+@app.command()
+def backtest(
+    config: ConfigFile = Path("nearline.toml"),
+    rows: Annotated[int | None, typer.Option(min=20, help="Replay only the first so many rows.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where the HTML report goes, instead of [backtest] report.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Replay a stream, predict then learn, and compare ways of keeping the model up to date."""
+    from nearline.cli import _backtest
+
+    _backtest.run(config, rows, report, json)
+
+
+@app.command()
+def demo(
+    rows: Annotated[int | None, typer.Option(min=200, help="Events to replay; fewer are faster.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the marketplace (MovieLens has none).")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the report and the nearline.toml that made it.")] = Path(
+        "nearline-demo"
+    ),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Watch nearline learn MovieLens-1M where NEARLINE_DATA points at it, a simulated marketplace otherwise."""
+    from nearline.cli import _demo
+
+    _demo.run(rows, seed, out, json)
+
+
+@app.command()
+def check(
+    config: ConfigFile = Path("nearline.toml"),
+    data: Annotated[
+        list[str] | None, typer.Argument(metavar="[DATA]...", help="Files or patterns, instead of [data].")
+    ] = None,
+    dead_letter: Annotated[
+        Path | None, typer.Option(help="Write the refused rows here (Parquet), each with its reason.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check data against the schema: exit status 0 when every row can be learned, 1 when some are refused."""
+    from nearline.cli import _check
+
+    _check.run(config, data or [], dead_letter, json)
+
+
+def main() -> None:
+    """Run the command line; an error that nearline foresees is one line on standard error and exit status 2."""
+    try:
+        app()
+    except NearlineError as error:
+        if "--debug" in sys.argv:
+            raise
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
+        sys.exit(2)

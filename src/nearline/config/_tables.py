@@ -1,0 +1,193 @@
+"""The tables of `nearline.toml`, one struct each: what may be written, its type and its default.
+
+Ranges are checked by what the tables are turned into (`Schema`, `Random`, `Marketplace`, ...), so that a file and the
+Python API refuse the same things in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PerColumn = float | dict[str, float]
+Duration = float | str
+Posterior = Literal["auto", "full", "diagonal", "lowrank"]
+Dataset = Literal["movielens-1m", "movielens-100k", "bank-marketing", "elec2", "marketplace"]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table whose fields are all known."""
+
+
+class MarketplaceTable(Table, frozen=True):
+    """`[data.marketplace]`: the simulated marketplace, as `nearline.simulate.Marketplace`."""
+
+    members: int = 2_000
+    ads: int = 300
+    campaigns: int = 30
+    days: float = 7.0
+    events: int = 200_000
+    shocks: tuple[tuple[float, float], ...] = ((2.5, 0.8), (5.0, 0.8))
+    ad_lifetime: float = 2.0
+    base_rate: float = 0.2
+    seed: int = 0
+    step: float = 600.0
+
+
+class DataTable(Table, frozen=True):
+    """`[data]`: files, or a data set by name."""
+
+    path: str | tuple[str, ...] | None = None
+    dataset: Dataset | None = None
+    folder: str | None = None
+    ratings: Literal["all", "no_threes"] = "no_threes"
+    marketplace: MarketplaceTable | None = None
+    rows: int | None = None
+    sort: bool = False
+
+
+class NumericTable(Table, frozen=True, tag="numeric", tag_field="kind"):
+    """A column of kind `Numeric`."""
+
+    center: float | None = None
+    scale: float | None = None
+
+
+class CategoricalTable(Table, frozen=True, tag="categorical", tag_field="kind"):
+    """A column of kind `Categorical`."""
+
+
+class MultiTable(Table, frozen=True, tag="multi", tag_field="kind"):
+    """A column of kind `Multi`."""
+
+    sep: str | None = None
+
+
+class VectorTable(Table, frozen=True, tag="vector", tag_field="kind"):
+    """A column of kind `Vector`."""
+
+
+class HashedTable(Table, frozen=True, tag="hashed", tag_field="kind"):
+    """A column of kind `Hashed`."""
+
+    bits: int = 18
+
+
+Column = NumericTable | CategoricalTable | MultiTable | VectorTable | HashedTable
+
+
+class SchemaTable(Table, frozen=True):
+    """`[schema]`: what the columns are for, as `nearline.Schema`."""
+
+    label: str
+    time: str | None = None
+    id: str | None = None
+    weight: str | None = None
+    offset: str | None = None
+    columns: dict[str, Column] = {}  # msgspec copies an empty default
+
+
+class ModelTable(Table, frozen=True):
+    """`[model]`: settings of `nearline.GLMix` that belong to no effect."""
+
+    link: Literal["logit", "identity", "log"] = "logit"
+    mode: Literal["event", "minibatch"] = "event"
+    dtype: Literal["float64", "float32"] = "float64"
+    dispersion: float = 1.0
+    threads: int = 1
+
+
+class PriorTable(Table, frozen=True):
+    """`[fixed.prior]`, `[random.prior]`, `[loadings.prior]`: as `nearline.Prior`; None is the effect's own default."""
+
+    variance: PerColumn | None = None
+    mean: PerColumn = 0.0
+
+
+class ForgettingTable(Table, frozen=True):
+    """`[fixed.forgetting]`, `[random.forgetting]`, `[loadings.forgetting]`: as `nearline.Forgetting`."""
+
+    half_life: Duration | None = None
+    form: Literal["reverting", "stabilised", "per_update"] = "reverting"
+    delta: float = 1.0
+    walk_per_event: PerColumn = {}
+    walk_per_day: PerColumn = {}
+
+
+class FixedTable(Table, frozen=True):
+    """`[fixed]`: as `nearline.Fixed`."""
+
+    on: tuple[str, ...] = ()
+    intercept: bool = True
+    posterior: Posterior = "auto"
+    rank: int = 16
+    prior: PriorTable | None = None
+    forgetting: ForgettingTable | None = None
+
+
+class RandomTable(Table, frozen=True):
+    """`[[random]]`: as `nearline.Random`."""
+
+    key: str | tuple[str, ...]
+    on: tuple[str, ...] = ()
+    intercept: bool = True
+    parent: str | None = None
+    posterior: Posterior = "auto"
+    rank: int = 16
+    name: str | None = None
+    prior: PriorTable | None = None
+    forgetting: ForgettingTable | None = None
+
+
+class LoadingsTable(Table, frozen=True):
+    """`[[loadings]]`: as `nearline.Loadings`."""
+
+    key: str | tuple[str, ...]
+    of: str
+    name: str | None = None
+    prior: PriorTable | None = None
+    forgetting: ForgettingTable | None = None
+
+
+class VariantTable(Table, frozen=True):
+    """`[[backtest.variants]]`: as `nearline.evaluate.Variant`."""
+
+    name: str
+    learns: Literal["all", "fixed", "nothing"] = "all"
+    every: int | str = 1
+    refit: int | str | None = None
+
+
+class PriorsTable(Table, frozen=True):
+    """`[backtest.priors]`: how priors are learned from history, as `nearline.GLMix.learn_priors`."""
+
+    method: Literal["one_step", "evidence"] = "one_step"
+    rounds: int = 3
+    structure: Literal["scalar", "diagonal", "full"] = "full"
+    walks: bool = True
+    half_lives: bool = True
+
+
+class BacktestTable(Table, frozen=True):
+    """`[backtest]`: as `nearline.evaluate.backtest`, and where the report goes."""
+
+    history: float = 0.1
+    learn_priors: bool = True
+    priors: PriorsTable = PriorsTable()
+    truth: str | None = None
+    title: str | None = None
+    report: str = "backtest.html"
+    variants: tuple[VariantTable, ...] = ()
+
+
+class Tables(Table, frozen=True, kw_only=True):
+    """All of `nearline.toml`."""
+
+    data: DataTable = DataTable()
+    schema: SchemaTable
+    model: ModelTable = ModelTable()
+    fixed: FixedTable = FixedTable()
+    random: tuple[RandomTable, ...] = ()
+    loadings: tuple[LoadingsTable, ...] = ()
+    backtest: BacktestTable = BacktestTable()
