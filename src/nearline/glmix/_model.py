@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design, Encoder
 from nearline.glmix import _batch, _layout, _links, _minibatch_step, _posterior, _priors, _replay, _save
-from nearline.glmix._effects import Effect, Fixed, Loadings, Random
+from nearline.glmix._effects import Effect, Fixed, Loadings, Prior, Random
 from nearline.glmix._replay import Progress
 from nearline.glmix._state import Belief, Block
 from nearline.schema import Checked, Rejects, Schema
@@ -434,7 +434,12 @@ def _with_parents(fixed: Fixed, random: Sequence[Random | Loadings]) -> list[Eff
     for effect in random:
         if isinstance(effect, Random) and effect.parent is not None and effect.parent not in names:
             # β_child = β_parent + deviation: in an additive model the parent is one more effect on the same columns.
-            effects.insert(1, Random(effect.parent, on=effect.on, intercept=effect.intercept, prior=effect.prior))
+            # The declared prior mean is the child's own, so that it counts once.
+            parent = Random(
+                effect.parent, on=effect.on, intercept=effect.intercept, prior=Prior(effect.prior.variance),
+                forgetting=effect.forgetting, posterior=effect.posterior, rank=effect.rank,
+            )  # fmt: skip
+            effects.insert(1, parent)
             names.add(effect.parent)
     return effects
 

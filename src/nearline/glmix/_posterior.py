@@ -91,7 +91,7 @@ def dimension_names(blocks: Sequence[Block], encoder: Encoder, r: int) -> list[s
 
 def sample(blocks: Sequence[Block], design: Design, size: int, scale: float, rng: np.random.Generator) -> Floats:
     """Scores (size, n) under `size` coefficient draws, each entity's draw shared by all rows of the design."""
-    z = np.tile(design.offset, (size, 1))
+    z = np.repeat(design.offset[None], size, axis=0)
     drawn = [_drawn(block, design, size, scale, rng) for block in blocks]
     start, stop = design.indptr[0], design.indptr[-1]
     indices, values = design.indices[start:stop], design.values[start:stop]
