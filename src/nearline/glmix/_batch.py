@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import _fold, _links
+from nearline.glmix import _fold, _layout, _links
 from nearline.glmix._block import BlockResult, Grouping, group, update_block
 from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE
 from nearline.glmix._packed import unpack
@@ -49,15 +49,14 @@ class Convergence:
 
 def fit(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, cycles: int, tolerance: float,
-    locked: frozenset[str], threads: int,
+    locked: frozenset[str], threads: int, warm: bool = False,
 ) -> Convergence:  # fmt: skip
-    """Fit every block that is not locked, from its prior."""
-    for block in blocks:
-        if block.name not in locked:
-            block.reset()
-    terms = Terms(blocks, n_slots, design)
+    """Fit every block that is not locked; `warm` starts the descent at its current means, else at its prior's."""
     free = [r for r, block in enumerate(blocks) if block.d and block.name not in locked]
-    groups = {r: _grouping(blocks[r], terms.codes[r], design) for r in free}
+    groups = {r: _grouping(blocks[r], _layout.entity_codes(blocks[r], design), design) for r in free}
+    for r in free:
+        _start(blocks[r], groups[r].codes if warm else _NOBODY)
+    terms = Terms(blocks, n_slots, design)
     results: dict[int, BlockResult] = {}
     history: list[float] = []
     converged = design.rows == 0 or not free
@@ -76,6 +75,16 @@ def fit(
         {blocks[r].name: len(result.failed_codes) for r, result in results.items()},
         {blocks[r].name: result.log_evidence for r, result in results.items()},
     )  # fmt: skip
+
+
+_NOBODY = np.zeros(0, np.int64)
+
+
+def _start(block: Block, keep: NDArray[np.int64]) -> None:
+    """Return every entity to the prior but the means of `keep`, which are solved again anyway."""
+    means = block.mean[keep]
+    block.reset()
+    block.mean[keep] = means
 
 
 def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Grouping:
