@@ -333,7 +333,7 @@ def test_weight_k_equals_k_copies_of_an_event_under_the_identity_link() -> None:
 
 @every
 def test_an_offset_is_a_coefficient_known_in_advance(case: Case) -> None:
-    """Adding 1 to every offset is adding 1 to the prior mean of the fixed intercept: the same steps, the same scores."""
+    """Adding 1 to every offset is adding 1 to the prior mean of the fixed intercept: same steps, same scores."""
     shifted, mean = case.model(mean=-0.8), case.model(mean=0.2)
     data = case.table()
     moved = with_column(data, "o", pc.add(data["o"], 1.0))
