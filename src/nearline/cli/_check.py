@@ -37,7 +37,7 @@ def run(file: Path, data: list[str], dead_letter: Path | None, as_object: bool) 
 
 def summary(model: GLMix, table: Any, checked: Checked, written: Path | None) -> dict[str, Any]:
     """What `--json` prints."""
-    kinds = {name: str(model.schema.kind(name, table[name].type)) for name in model.encoder.features}
+    kinds = {name: type(model.schema.kind(name, table[name].type)).__name__.lower() for name in model.encoder.features}
     late = np.flatnonzero(np.diff(checked.time) < 0)
     return {
         "rows": table.num_rows, "usable": checked.rows, "refused": len(checked.rejects), "columns": kinds,

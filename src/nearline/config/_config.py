@@ -202,13 +202,19 @@ def loads(text: str, file: str | os.PathLike[str] = "nearline.toml") -> Config:
     nearline._errors.ConfigError: nearline.toml: [model] dtype: 'int8' is not allowed; it is one of 'float32', 'float64'
     """
     try:
-        document = tomllib.loads(text)
-        config = Config(Path(file), msgspec.convert(document, Tables, strict=True))
+        return parse(tomllib.loads(text), Path(file))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not TOML: {error}") from error
+
+
+def parse(document: dict[str, Any], file: Path) -> Config:
+    """As `loads`, from what TOML was parsed to."""
+    try:
+        config = Config(file, msgspec.convert(document, Tables, strict=True))
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
-    config.model(), config.variants()
+    config.model()
+    config.variants()
     return config
 
 
