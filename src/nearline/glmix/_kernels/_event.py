@@ -13,143 +13,170 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
-from nearline.glmix._kernels._blocks import LN2, downdate, fold, times
-from nearline.glmix._kernels._records import NEVER, REVERTING, STABILISED, Blocks, Rows, Scratch, row, slots_of, view
-from nearline.glmix._kernels._scalar import FASTMATH, IDENTITY, LOG, derivatives
-from nearline.glmix._kernels._score import cov_of, last_of, lay_out, margin, mean_of, scratch, sparse_design, variance
+from nearline.glmix._kernels._blocks import downdate
+from nearline.glmix._kernels._forget import LN2, block_at
+from nearline.glmix._kernels._lanes import (
+    INLINE,
+    INNER,
+    LINE,
+    bytes_,
+    floats,
+    int32s,
+    ints,
+    pointer,
+    prefetch,
+    record_at,
+)
+from nearline.glmix._kernels._linalg import LEAF
+from nearline.glmix._kernels._plan import address, job
+from nearline.glmix._kernels._predict import STEP, margin, variance
+from nearline.glmix._kernels._records import REVERTING, ROWS, STABILISED, Blocks, Rows
+from nearline.glmix._kernels._scalar import IDENTITY, LOG, LOGIT, derivatives
 
-# A Poisson margin moves at most this far in one Newton step, so that e^η cannot overflow.
-MAX_STEP = 5.0
-MAX_STEPS = 50
+MAX_STEPS = 60
+# Within this distance of the root Halley's next error is below 1e-11, and so is that of the series for g and D there.
+CLOSE = 2e-4
+# At most this much of the next event's posterior is asked for ahead; the rest streams in by itself.
+AHEAD = 64 * LINE
+
+rows_at = record_at(ROWS)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def solve_margin(link: int, y: float, w: float, z: float, s: float) -> float:
-    """The root of f(η) = η − z + s w g(η), the margin after the update: Newton, kept inside a bracket.
+@njit(**INNER)
+def solve_margin(link: int, y: float, sw: float, z: float) -> tuple[float, float]:
+    """Slopes (g, D) at the root of f(η) = η − z + s w g(η), the margin after the update, by Halley inside a bracket.
 
-    f grows at least as fast as η, so the root lies between z and z − s w g(z).
+        η ← η − f f′ / (f′² − ½ f f″),    f′ = 1 + s w D,    f″ = s w D′,    D′ = D (1 − 2p) (logit), D (log)
+
+    f grows at least as fast as η, so the root lies between η and η − f(η). A step out of the
+    bracket, or not half the one before, is replaced by halving the bracket.
     """
-    if link == IDENTITY:
-        return (z + s * w * y) / (1.0 + s * w)
-    far = z - s * w * derivatives(link, y, z)[0]
-    low, high = min(z, far), max(z, far)
     eta = z
+    if link == LOG and z > 1.0 and sw > 0.0:
+        # A root η > 0 has e^η ≤ y + z / sw: start there, not where e^z may overflow.
+        eta = min(z, max(0.0, math.log(y + z / sw)))
+    g, D = derivatives(link, y, eta)
+    if link == IDENTITY:
+        return g / (1.0 + sw), D
+    f = eta - z + sw * g
+    low, high = min(eta, eta - f), max(eta, eta - f)
+    if link == LOG and g < 0.0 and eta == z:
+        high = min(high, math.log(y))
+    last = 2.0 * (high - low)
     for _ in range(MAX_STEPS):
-        g, D = derivatives(link, y, eta)
-        f = eta - z + s * w * g
         if f > 0.0:
             high = eta
         else:
             low = eta
-        step = f / (1.0 + s * w * D)
-        if link == LOG:
-            # e^η is convex: from the left a Newton step overshoots, and from the right it never does.
-            step = max(step, -MAX_STEP)
-        elif not low <= eta - step <= high:
-            step = eta - 0.5 * (low + high)
-        eta -= step
-        if abs(step) <= 1e-10 * (1.0 + abs(eta)):
-            break
-    return eta
+        D1, D2 = D, D
+        if link == LOGIT:
+            D1, D2 = D * (1.0 - 2.0 * (g + y)), D * (1.0 - 6.0 * D)
+        slope = 1.0 + sw * D
+        step = -f * slope / (slope * slope - 0.5 * f * sw * D1)
+        if not low <= eta + step <= high or 2.0 * abs(step) > last:
+            step = 0.5 * (low + high) - eta
+        elif abs(step) <= CLOSE:
+            # From η where that magnifies the error of η less, otherwise from the series at the last point.
+            near = g + step * (D + 0.5 * step * (D1 + step * D2 / 3.0))
+            return ((z - eta - step) / sw if sw * D > 1.0 else near), D + step * (D1 + 0.5 * step * D2)
+        eta, last = eta + step, abs(step)
+        g, D = derivatives(link, y, eta)
+        f = eta - z + sw * g
+    return g, D
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def late(rows: Rows, b: Blocks, i: int) -> float:
+@njit(**INLINE)
+def late(plan: int, R: int) -> float:
     """Discount 2^(−s/τ) of an event older by s than its entities' last update; 1 when none is."""
     factor = 1.0
-    for r in range(len(b.d)):
-        if b.forms[r] == REVERTING or b.forms[r] == STABILISED:
-            s = last_of(b, r, rows.entities[r, i])[0] - rows.time[i]
-            if s > 0.0:
-                factor = min(factor, math.exp(-LN2 * s / b.rates[r]))
+    for r in range(R):
+        b = block_at(plan + r * STEP)
+        if (b.form == REVERTING or b.form == STABILISED) and b.since < 0.0 < b.rate:
+            factor = min(factor, math.exp(LN2 * b.since / b.rate))
     return factor
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def design(rows: Rows, b: Blocks, i: int, w: Scratch) -> None:
-    """Relax every entity of row i to its time, in place, and lay out the designs of all blocks."""
-    dense = False
-    for r in range(len(b.d)):
-        e = rows.entities[r, i]
-        last = last_of(b, r, e)
-        since = rows.time[i] - last[0]
-        if b.forms[r] != NEVER or b.walks[r]:
-            fold(
-                b.kinds[r], b.forms[r], b.rates[r], b.walks[r], since, mean_of(b, r, e), cov_of(b, r, e), b.mu0[r],
-                b.cov0[r], b.walk_event[r], b.walk_second[r],
-            )  # fmt: skip
-        if not since <= 0.0:
-            last[0] = rows.time[i]
-        if b.of[r] >= 0 or b.loaded[r]:
-            dense = True
-            mean = mean_of(b, r, e)
-            for j in range(b.d[r]):
-                w.M[r, j] = mean[j]
-        if b.of[r] < 0:
-            sparse_design(rows, b, i, r, w)
-    if dense:
-        lay_out(b, w)
+@njit(**INLINE)
+def fetch(rows: Any, b: Any, r: int, i: int) -> None:
+    """Start loading row i's posterior in block r: events hop between entities faster than memory answers."""
+    e = int32s(rows.entities)[r * rows.n + i]
+    if e >= 0 and e != b.entity:
+        for k in range(0, min(b.mean_step, AHEAD), LINE):
+            prefetch(b.mean_at + e * b.mean_step + k)
+        for k in range(0, min(b.cov_step, AHEAD), LINE):
+            prefetch(b.cov_at + e * b.cov_step + k)
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def learn(link: int, rows: Rows, b: Blocks, i: int, w: Scratch) -> tuple[float, float, bool]:
-    """Learn row i; returns the margin and variance it had, and whether the update was finite and so applied."""
-    R = len(b.d)
-    weight = rows.weight[i] * late(rows, b, i)
-    design(rows, b, i, w)
-    z = rows.offset[i]
-    s = 0.0
-    for r in range(R):
-        e = rows.entities[r, i]
-        x_m, w.s[r] = times(
-            b.kinds[r], mean_of(b, r, e), cov_of(b, r, e), row(w, 0, r), slots_of(w, r), row(w, 3, r),
-            w.used[r], row(w, 1, r),
-        )
-        # A loading's product is already inside the margin of the effect it loads on.
-        if b.of[r] < 0:
-            z += x_m
-        s += w.s[r]
-    eta = solve_margin(link, rows.label[i], weight, z, s)
-    g, D = derivatives(link, rows.label[i], eta)
-    a = -weight * g
-    h = weight * D
+@njit(**INLINE)
+def learn(link: int, rows: Any, plan: int, R: int, like: Any, i: int, n: int, alone: bool, variances: bool) -> None:
+    """Learn row i of rows up to n; `alone`, it is predicted too. An update that is not finite is refused."""
+    z = margin(rows, plan, R, like, i)
+    s = variance(plan, R, like)
+    if alone:
+        floats(rows.z)[i] = z
+        if variances:
+            floats(rows.s)[i] = s
+    time, weight = floats(rows.time)[i], floats(rows.weight)[i] * late(plan, R)
+    g, D = solve_margin(link, floats(rows.label)[i], s * weight, z)
+    a, h = -weight * g, weight * D
     c = h / (1.0 + h * s)
-    if not (math.isfinite(a) and math.isfinite(c) and math.isfinite(z) and s >= 0.0):
-        return z, s, False
+    finite = math.isfinite(a) and math.isfinite(c) and math.isfinite(z) and math.isfinite(time)
+    if not (finite and 0.0 <= s < math.inf):
+        bytes_(rows.refused)[i] = 1
+        return
     for r in range(R):
-        e = rows.entities[r, i]
-        downdate(
-            b.kinds[r], a, c, h, w.s[r], mean_of(b, r, e), cov_of(b, r, e), row(w, 0, r), slots_of(w, r), row(w, 3, r),
-            w.used[r], row(w, 1, r),
-        )  # fmt: skip
-        view(b.count_at[r] + e * 4, 1, rows.indices)[0] += 1
-    return z, s, True
+        b = block_at(plan + r * STEP)
+        if i + 1 < n:
+            fetch(rows, b, r, i + 1)
+        if b.entity >= 0:
+            downdate(b, like, a, c, h)
+            int32s(b.count_at)[b.entity] += 1
+            if not b.since <= 0.0:
+                floats(b.last_at)[b.entity] = time
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
+@njit(**LEAF)
+def run(
+    link: int, rows_address: int, plan: int, R: int, like: Any, start: int, stops: int, chunks: int, learns: bool,
+    variances: bool,
+) -> None:  # fmt: skip
+    """Rows from `start` on, in chunks up to each of the `chunks` numbers at address `stops`; see `replay`."""
+    rows, stored, n = rows_at(rows_address), pointer(0, like), ints(stops)[chunks - 1]
+    z, s, weight = floats(rows.z), floats(rows.s), floats(rows.weight)
+    for chunk in range(chunks):
+        stop = ints(stops)[chunk]
+        alone = learns and stop - start == 1 and weight[start] != 0.0
+        if not alone:
+            for i in range(start, stop):
+                z[i] = margin(rows, plan, R, stored, i)
+                if variances:
+                    s[i] = variance(plan, R, stored)
+        if learns:
+            for i in range(start, stop):
+                if weight[i] != 0.0:
+                    learn(link, rows, plan, R, stored, i, n, alone, variances)
+        start = stop
+
+
 def replay(
     link: int, rows: Rows, b: Blocks, stops: Any, sizes: Any, variances: bool, z: Any, s: Any, refused: Any
 ) -> None:
     """Predict, then learn, chunk by chunk: rows up to stops[k] are all scored before any of them is learned.
 
-    Writes each row's margin z and variance s as predicted, and `refused` where an update was not finite: such a row
-    changes nothing. Rows of weight 0 are scored and not learned.
+    Writes each row's margin z and, where asked for, variance s as predicted, and `refused` where an update was not
+    finite: such a row changes nothing. Rows of weight 0 are scored and not learned. An entity of code −1 counts with
+    its prior and is not stored.
+
+    Raises
+    ------
+    StateError
+        When an output is not contiguous or not of its dtype: float64 for z and s, bool for `refused`.
     """
-    R, D, P, K = sizes
-    w = scratch(R, D, P, K)
-    start = 0
-    for stop in stops:
-        if stop - start == 1 and rows.weight[start] != 0.0:
-            z[start], s[start], ok = learn(link, rows, b, start, w)
-            refused[start] = not ok
-        else:
-            for i in range(start, stop):
-                z[i] = margin(rows, b, i, w, variances)
-                if variances:
-                    s[i] = variance(rows, b, i, w)
-            for i in range(start, stop):
-                if rows.weight[i] != 0.0:
-                    refused[i] = not learn(link, rows, b, i, w)[2]
-        start = stop
+    ends = np.ascontiguousarray(stops, np.int64)
+    task, keep = job(rows, b, sizes, z, s, refused)
+    if len(ends):
+        run(link, *task, 0, address(ends), len(ends), True, variances)
+    del keep

@@ -1,7 +1,8 @@
-"""The records that the kernels take: rows of a design, blocks of a model, working memory.
+"""The records that the kernels take: rows of a design, blocks of a model.
 
-A kernel reaches the posterior of entity e of block r by address, `mean_at[r] + e * d[r] * itemsize`: so one compiled kernel
-serves any number of blocks, and no reference count is touched per event. Whoever builds `Blocks` keeps the arrays alive.
+A kernel reaches everything by address: entity e of block r has its mean at `mean_at[r] + e * d[r] * itemsize`. So one
+compiled kernel serves any number of blocks and any mixture of read-only, mapped and growing arrays, and no reference is
+counted per event. Whoever builds `Blocks` keeps the arrays alive.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from nearline.glmix._kernels._scalar import FASTMATH
+from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK, NEVER, PER_UPDATE, REVERTING, STABILISED
+
+__all__ = [
+    "DENSE", "DIAGONAL", "FULL", "LOWRANK", "NEVER", "PER_UPDATE", "PLAN", "REVERTING", "ROWS", "STABILISED",
+    "Blocks", "Rows",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FULL, DIAGONAL, LOWRANK = 0, 1, 2
-NEVER, REVERTING, STABILISED, PER_UPDATE = 0, 1, 2, 3
 DENSE = -1
+"""In place of a number of sparse entries: the design is written out."""
 
 
 class Rows(NamedTuple):
     """n rows: sparse features over slots, the entity of each block (−1: never seen), and the row's roles."""
 
     indptr: Ints  # n + 1
-    indices: NDArray[np.int32]  # nnz: slot
+    indices: NDArray[np.int32]  # nnz: slot, each at most once a row
     values: Floats  # nnz
     entities: NDArray[np.int32]  # (R, n)
     label: Floats
@@ -59,44 +62,24 @@ class Blocks(NamedTuple):
     like: Any  # empty array of the storage dtype
 
 
-class Scratch(NamedTuple):
-    """Working memory of one thread."""
-
-    X: Floats  # (R, D) dense designs
-    v: Floats  # (R, D) S x
-    slots: Ints  # (R, K)
-    entries: Floats  # (R, K)
-    used: Ints  # (R): entries in use, or DENSE
-    M: Floats  # (R, D) relaxed means
-    S: Floats  # one relaxed covariance
-    s: Floats  # (R) xᵀ S x
-    at: Ints  # addresses of X, v, slots, entries, M: a row view by address costs no reference count
+def _record(numbers: str, addresses: str, event: str, floats: str) -> np.dtype[Any]:
+    whole = [(name, np.int64) for names in (numbers, addresses, event) for name in names.split()]
+    return np.dtype(whole + [(name, np.float64) for name in floats.split()])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
-    """Pointer to elements of `like`'s dtype at an integer address."""
-    pointer = types.CPointer(like.dtype)
+ROWS = _record("n", "indptr indices values entities label weight offset time z s refused", "", "")
+"""`Rows` and the outputs of a kernel as addresses."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+PLAN = _record(
+    "d size kind of loaded form walking mean_step cov_step",
+    "relax mean_at cov_at last_at count_at local mu0 cov0 walk_event walk_second walk_dims"
+    " x v q slots entries own_mean own_cov",
+    "entity mean cov used",
+    "rate since",
+)
+"""One block as numbers and addresses: of its posteriors, its prior, its working memory; then where an event finds it.
 
-    return pointer(types.int64, like), generate
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def view(address: int, size: int, like: Any) -> Any:
-    """One-dimensional array of `size` elements at an address; owns nothing."""
-    return carray(_pointer(address, like), (size,))
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def row(w: Scratch, field: int, r: int) -> Any:
-    """Row r of X (0), v (1), entries (3) or M (4)."""
-    return view(w.at[field] + r * w.at[5 + field], w.at[10 + field], w.S)
-
-
-@njit(cache=True, nogil=True, fastmath=FASTMATH)
-def slots_of(w: Scratch, r: int) -> Any:
-    """Row r of slots."""
-    return view(w.at[2] + r * w.at[7], w.at[12], w.used)
+`relax` is the address of the function that forgets (`_forget`); `walking` dimensions, listed at `walk_dims`, gain
+random-walk variance. In an event, `mean` and `cov` are the addresses of the posterior as of the event's time, `since`
+the seconds since its last update (NaN: none), `used` the entries of its design.
+"""
