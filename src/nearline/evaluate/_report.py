@@ -16,6 +16,9 @@ from nearline.evaluate._headline import headline
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# What one row costs, where the metric is a mean or the root of one.
+_LOSS = {"logit": "log loss", "identity": "squared error", "log": "Poisson deviance"}
+
 
 def write_report(result: Backtest, path: str | Path) -> Path:
     """Write `render(result)` to a file and return its path; folders on the way are made.
@@ -155,7 +158,7 @@ def _calibration_caption(facts: Facts, series: Series) -> str:
     predicted, actual = float(np.average(series.prediction, weights=w)), float(np.average(y, weights=w))
     if facts.result.link == "logit":
         return f"Predicts {_words.percent(predicted, 2)}; {_words.percent(actual, 2)} happen."
-    return f"Predicts {_words.significant(predicted, 4)} on average; {_words.significant(actual, 4)} is right."
+    return f"Predicts {_words.significant(predicted, 4)} on average; labels average {_words.significant(actual, 4)}."
 
 
 def _lift(facts: Facts) -> str:
@@ -166,7 +169,7 @@ def _lift(facts: Facts) -> str:
     for k, (name, codes) in enumerate(facts.result.entities.items()):
         if (codes >= 0).any():
             parts += [f"<h3>By {escape(name)}</h3>", _lift_pair(facts, base, fresh, k, name)]
-    says = f"Who gains from freshness: loss saved against {base.name}, by entity, in the metric's own unit."
+    says = f"Who gains from freshness: {_LOSS[facts.result.link]} saved against {base.name}, by entity."
     return _page.section("Lift by entity", says, _legend(facts, base, truth=False), *parts) if parts else ""
 
 
@@ -220,7 +223,8 @@ def _cost(facts: Facts) -> str:
         says += f" Here {refits[0].name} takes {_words.significant(ratio, 2)} times as long as {cheap.name}."
     label = facts.measures[0].label
     caption = f"{label} against seconds, on a log axis: left is cheaper, down is better."
-    scatter = _page.figure(f"{label} for the cost", _plots.quality_by_cost(facts), caption)
+    several = len(facts.series) > 1
+    scatter = _page.figure(f"{label} for the cost", _plots.quality_by_cost(facts), caption) if several else ""
     return _page.section("Cost", says, _page.grid([f'<div class="card bars"><h4>Seconds</h4>{bars}</div>', scatter]))
 
 

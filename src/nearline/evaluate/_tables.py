@@ -28,7 +28,8 @@ def results(facts: Facts) -> str:
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(_row(facts, series, row, rows) for series, row in zip(facts.series, rows))
     return (
-        f'<div class="card tablecard scroll"><table class="results"><thead><tr>{cells}</tr></thead>'
+        '<div class="card tablecard scroll" tabindex="0" role="region" aria-label="Metrics">'
+        f'<table class="results"><thead><tr>{cells}</tr></thead>'
         f"<tbody>{body}{_optimum(facts)}</tbody></table></div>"
     )
 
@@ -87,7 +88,8 @@ def priors(learned: LearnedPriors | None) -> str:
         for name, belief in learned.beliefs.items()
     )
     found = f'<table class="wide"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return _page.section("Learned priors", _learning(learned), f'<div class="card tablecard scroll">{found}</div>')
+    frame = 'class="card tablecard scroll" tabindex="0" role="region" aria-label="Learned priors"'
+    return _page.section("Learned priors", _learning(learned), f"<div {frame}>{found}</div>")
 
 
 def _learning(learned: LearnedPriors) -> str:
