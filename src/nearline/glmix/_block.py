@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nearline._errors import DataError, StateError
 from nearline.glmix._links import Link
@@ -179,28 +179,32 @@ def update_block(
     >>> mean.round(12).tolist(), cov.round(12).tolist(), result.counts["converged"]
     ([[0.0], [1.0]], [[1.0], [0.333333333333]], 1)
     """
+    from nearline.glmix._kernels._memory import Outcome
+
     grouping = codes if isinstance(codes, Grouping) else group(codes, len(mean))
-    kernel = _kernel(mean, cov)
+    kernel, memory = _kernel(mean, cov)
     batch = _batch(design, y, w, offset, mean.shape[1])
-    outcome = _outcome(len(grouping.codes))
+    outcome = Outcome.of(len(grouping.codes))
     if len(grouping.codes):
-        _run(kernel, max(1, min(threads, len(grouping.codes))), link, batch, grouping, mean, cov, outcome)
+        parts = max(1, min(threads, len(grouping.codes)))
+        _run(kernel, memory, parts, link, batch, grouping, mean, cov, outcome)
     return BlockResult(grouping, *outcome)
 
 
 def _run(
-    kernel: Any, parts: int, link: Link, batch: Batch, grouping: Grouping, mean: Any, cov: Any, outcome: Outcome
-) -> None:
+    kernel: Any, memory: Any, parts: int, link: Link, batch: Batch, grouping: Grouping, mean: NDArray[Any],
+    cov: NDArray[Any], outcome: Outcome,
+) -> None:  # fmt: skip
     """Run the kernel, each part of the entities in its own thread: they share nothing, so no bit can differ."""
     from nearline.glmix._kernels._groups import heaviest_first, most_entries
     from nearline.glmix._kernels._rows import Groups
 
-    groups = Groups(grouping.codes, grouping.ptr, grouping.order)
-    sizes = most_entries(batch.indptr, batch.width, grouping.ptr, grouping.order)
-    schedule = heaviest_first(grouping.ptr) if parts > 1 else np.arange(len(grouping.codes))
+    groups = Groups(*(_fixed(part, np.int64) for part in (grouping.codes, grouping.ptr, grouping.order)))
+    sizes = most_entries(batch.indptr, batch.width, groups.ptr, groups.order)
+    schedule = heaviest_first(groups.ptr) if parts > 1 else np.arange(len(grouping.codes))
 
     def part(start: int) -> None:
-        kernel(link.code, batch, groups, schedule, start, parts, *sizes, mean, cov, outcome)
+        kernel(link.code, batch, groups, schedule, start, parts, memory.of(mean.shape[1], *sizes), mean, cov, outcome)
 
     if parts == 1:
         part(0)
@@ -209,16 +213,21 @@ def _run(
         list(pool.map(part, range(parts)))
 
 
-def _kernel(mean: NDArray[Any], cov: NDArray[Any]) -> Any:
+def _kernel(mean: NDArray[Any], cov: NDArray[Any]) -> tuple[Any, Any]:
+    from nearline.glmix._kernels._memory import Diagonal, Full
+
+    for array in (mean, cov):
+        if array.dtype.kind != "f" or not (array.flags.c_contiguous and array.flags.writeable):
+            raise StateError("a state must be a writeable, C-contiguous array of float32 or float64")
     d = mean.shape[1]
     if len(cov) == len(mean) and cov.shape[1] == packed_size(d):
         from nearline.glmix._kernels._minibatch import update_full
 
-        return update_full
+        return update_full, Full
     if cov.shape == mean.shape:
         from nearline.glmix._kernels._diagonal import update_diagonal
 
-        return update_diagonal
+        return update_diagonal, Diagonal
     raise StateError(
         f"a covariance of shape {cov.shape} does not fit means of shape {mean.shape}; it needs "
         f"{packed_size(d)} numbers per entity (packed) or {d} (diagonal)"
@@ -230,20 +239,22 @@ def _batch(design: LocalDesign, y: Floats, w: Floats, offset: Floats, d: int) ->
 
     n = len(design)
     if not len(y) == len(w) == len(offset) == n:
-        raise StateError(
-            f"{n} design rows, {len(y)} labels, {len(w)} weights and {len(offset)} offsets differ in number"
-        )
+        raise StateError(f"{n} design rows, {len(y)} labels, {len(w)} weights and {len(offset)} offsets do not agree")
+    roles = tuple(_fixed(column, np.float64) for column in (y, w, offset))
     if design.values.ndim == 2:
         if design.values.shape[1] != d:
             raise DataError(f"the design has {design.values.shape[1]} columns and the state {d} dimensions")
-        return Batch(design.indptr, np.arange(d, dtype=np.int32), design.values.ravel(), d, y, w, offset)
-    if len(design.indices) and not (design.indices.min() >= 0 and design.indices.max() < d):
-        raise DataError(f"the design names a dimension outside 0 ... {d - 1}", fix="grow the state first")
-    return Batch(design.indptr, design.indices, design.values, 0, y, w, offset)
+        indptr, indices, width = np.empty(0, np.int64), np.arange(d, dtype=np.int32), d
+    else:
+        indptr, indices, width = design.indptr, design.indices, 0
+        if len(indices) and not (indices.min() >= 0 and indices.max() < d):
+            raise DataError(f"the design names a dimension outside 0 ... {d - 1}", fix="grow the state first")
+    values = _fixed(design.values.reshape(-1), np.float64)
+    return Batch(_fixed(indptr, np.int64), _fixed(indices, np.int32), values, width, *roles)
 
 
-def _outcome(entities: int) -> Outcome:
-    from nearline.glmix._kernels._memory import Outcome
-
-    numbers = np.full((3, entities), np.nan)
-    return Outcome(np.zeros(entities, np.int8), np.zeros(entities, np.int32), numbers[0], numbers[1], numbers[2])
+def _fixed(values: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """A contiguous read-only view, so that the kernels are compiled for one type whatever memory rows come from."""
+    view = np.ascontiguousarray(values, dtype).view()
+    view.flags.writeable = False
+    return view

@@ -139,8 +139,10 @@ def solve(X: Floats, y: Floats, w: Floats, offset: Floats, m: Floats, P: Floats,
 def solve_dual(X: Floats, y: Floats, w: Floats, offset: Floats, m: Floats, V: Floats, link: Link) -> CovarianceSolution:
     """Mode and covariance of one block with covariance V (d, d) as its prior; no d × d factorisation, no division.
 
-        K = X V Xᵀ,    S = diag(√(w D)),    B = I + S K S,    u = S² K a − w∘g
-        a ← a + t (u − S B⁻¹ S K u − a),    θ = m + V Xᵀ a,    V ← V − V Xᵀ S B⁻¹ S X V
+        K = X V Xᵀ,    S = diag(√(w D)),    B = I + S K S,    r = a + w∘g
+        a ← a − t (r − S B⁻¹ S K r),    θ = m + V Xᵀ a,    V ← V − V Xᵀ S B⁻¹ S X V
+
+    The residual r vanishes at the mode, so what the difference loses to rounding vanishes with it.
 
     Examples
     --------
@@ -162,8 +164,8 @@ def solve_dual(X: Floats, y: Floats, w: Floats, offset: Floats, m: Floats, V: Fl
     def direction(a: Floats, eta: Floats) -> tuple[Floats, Floats, float]:
         wg, wD = rows.derivatives(eta)
         s, B = factors(eta)
-        u = wD * (K @ a) - wg
-        step = u - s * _solve_positive(B, s * (K @ u)) - a
+        residual = a + wg
+        step = s * _solve_positive(B, s * (K @ residual)) - residual
         change = K @ step
         return step, change, float(step @ change + wD @ change**2)
 

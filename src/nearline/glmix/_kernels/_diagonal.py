@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import njit
 
-from nearline.glmix._kernels._linalg import CONVERGED, ONCE, OPTIONS
-from nearline.glmix._kernels._memory import Outcome, dual_memory, primal_memory, report, row_memory, without_rows
+from nearline.glmix._kernels._linalg import CONVERGED, LEAF, ONCE
+from nearline.glmix._kernels._memory import Diagonal, Dual, Outcome, Primal, Rows
 from nearline.glmix._kernels._minibatch import inner_products
-from nearline.glmix._kernels._newton import Dual, Mode, Primal, Rows, dual, primal
+from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, gather, lay_rows, touch
 
 
@@ -28,8 +27,9 @@ def diagonal_dual(
     for r in range(n):
         total = 0.0
         for j in range(t):
-            VX[r, j] = variance[j] * X[r, j]
             total += X[r, j] * p.mean[j]
+        for j in range(t):
+            VX[r, j] = variance[j] * X[r, j]
         rows.given[r, OFFSET] += total
     inner_products(X, VX, n, t, w.K)
     mode: Mode = dual(link, n, rows, w)
@@ -58,17 +58,13 @@ def diagonal_primal(
     return Mode(mode.status, mode.steps, mode.decrement, mode.penalty, mode.log_root + root)
 
 
-@njit(**OPTIONS)
+@njit(**LEAF)
 def update_diagonal(
-    link: int, batch: Batch, groups: Groups, schedule: Any, start: int, stride: int, most_rows: int, most_entries: int,
-    means: Any, covs: Any, outcome: Outcome,
+    link: int, batch: Batch, groups: Groups, schedule: Any, start: int, stride: int, memory: Diagonal, means: Any,
+    covs: Any, outcome: Outcome,
 ) -> None:  # fmt: skip
-    """Update the entities schedule[start::stride], none with more rows and entries than stated, on variances."""
-    d = means.shape[1]
-    most = min(d, most_entries)
-    k = min(most_rows, most)
-    rows, p, w = row_memory(most_rows, d), primal_memory(most, k), dual_memory(k)
-    variance, X, VX = np.zeros(most), np.zeros((k + 4, most + 4)), np.zeros((k + 4, most + 4))
+    """Update the entities schedule[start::stride] on variances."""
+    rows, p, w, variance, X, VX = memory
     for s in range(start, schedule.shape[0], stride):
         e = schedule[s]
         n, entries = gather(batch, groups, e, rows.at, rows.given)

@@ -18,9 +18,9 @@ from nearline.glmix._kernels._scalar import FASTMATH
 CONVERGED, NOT_CONVERGED, NOT_POSITIVE_DEFINITE, NON_FINITE = 0, 1, 2, 3
 
 OPTIONS: Any = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-# What runs per entity allocates and keeps nothing, so it counts no references; ONCE is for what has a single caller.
+# The minibatch kernels allocate and keep nothing, so they count no references; ONCE is for what has a single caller.
 LEAF: Any = OPTIONS | {"_nrt": False}
-ONCE: Any = LEAF | {"forceinline": True}
+ONCE: Any = LEAF | {"inline": "always"}
 
 
 @njit(**LEAF)

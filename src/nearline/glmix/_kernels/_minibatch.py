@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from nearline.glmix._kernels._linalg import (
@@ -17,7 +16,6 @@ from nearline.glmix._kernels._linalg import (
     LEAF,
     NOT_POSITIVE_DEFINITE,
     ONCE,
-    OPTIONS,
     factor,
     invert_factor,
     log_diagonal,
@@ -25,8 +23,8 @@ from nearline.glmix._kernels._linalg import (
     pack,
     unpack,
 )
-from nearline.glmix._kernels._memory import Outcome, dual_memory, primal_memory, report, row_memory, without_rows
-from nearline.glmix._kernels._newton import Dual, Mode, Primal, Rows, dual, primal
+from nearline.glmix._kernels._memory import Dual, Full, Outcome, Primal, Rows
+from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, gather, lay_rows
 
 # Newton steps that a typical update takes; only the choice between primal and dual depends on it.
@@ -152,17 +150,14 @@ def full_primal(link: int, batch: Batch, n: int, d: int, sparse: bool, rows: Row
     return Mode(mode.status, mode.steps, mode.decrement, mode.penalty, mode.log_root + prior_root)
 
 
-@njit(**OPTIONS)
+@njit(**LEAF)
 def update_full(
-    link: int, batch: Batch, groups: Groups, schedule: Any, start: int, stride: int, most_rows: int, most_entries: int,
-    means: Any, covs: Any, outcome: Outcome,
+    link: int, batch: Batch, groups: Groups, schedule: Any, start: int, stride: int, memory: Full, means: Any,
+    covs: Any, outcome: Outcome,
 ) -> None:  # fmt: skip
-    """Update the entities schedule[start::stride], none with more than `most_rows` rows, on packed covariances."""
+    """Update the entities schedule[start::stride] on packed covariances."""
     d = means.shape[1]
-    k = min(most_rows, d) + 4
-    rows, p, w = row_memory(most_rows, d), primal_memory(d, d), dual_memory(k)
-    S, Z = np.zeros((d + 4, d + 4)), np.zeros((d + 4, d + 4))
-    X, VX = np.zeros((k, d + 4)), np.zeros((k, d + 4))
+    rows, p, w, S, Z, X, VX = memory
     for j in range(d):
         rows.position[j] = j
     for s in range(start, schedule.shape[0], stride):

@@ -1,7 +1,8 @@
 """Damped Newton for one entity, compiled: in d coefficients (`primal`) or in n rows (`dual`).
 
 The readable twins are `nearline.glmix._solve.solve` and `.solve_dual`; the equations are there. Each loop body sees a
-point, accepts it, and aims at the next, so that every part of it is compiled in one place.
+point, accepts it, and aims at the next, so that every part of it is compiled in one place. No loop both sums and
+stores: how such a loop is vectorised, and so its last bit, could depend on where arrays lie.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from nearline.glmix._kernels._linalg import (
     CONVERGED,
@@ -23,11 +22,11 @@ from nearline.glmix._kernels._linalg import (
     factor,
     log_diagonal,
 )
+from nearline.glmix._kernels._memory import TILE, Dual, Outcome, Primal, Rows
 from nearline.glmix._kernels._rows import (
     FIRST,
     OFFSET,
     SECOND,
-    TILE,
     Batch,
     add_dense,
     add_sparse,
@@ -39,9 +38,6 @@ from nearline.glmix._kernels._rows import (
 )
 from nearline.glmix._kernels._scalar import IDENTITY, LOG
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 TOLERANCE = 1e-12
 MAX_STEPS = 50
 ARMIJO = 1e-4
@@ -50,45 +46,6 @@ LOG_CAP = 5.0
 SAFE_CHANGE = 1.5  # see nearline.glmix._solve
 # |D'| ≤ D for all three losses, so the curvatures of a point whose margins are this close serve for the mode's own.
 SAME_CURVATURE = 1e-9
-
-
-class Rows(NamedTuple):
-    """Memory for the n rows of one entity."""
-
-    at: Ints  # n: row numbers
-    given: Floats  # (n, 3): label, weight, offset
-    eta: Floats  # n: margins at the current point
-    ahead: Floats  # n: margins at the next one
-    slope: Floats  # (2, n): w∘g and w∘D
-    position: Ints  # d
-    touched: Ints  # d
-
-
-class Primal(NamedTuple):
-    """Memory for a solve in d coefficients; every vector has d + 4 places, every matrix (d + 4)²."""
-
-    mean: Floats
-    theta: Floats
-    ahead: Floats
-    step: Floats
-    diagonal: Floats  # diag(H)
-    row: Floats  # at least TILE places
-    P: Floats
-    H: Floats
-    X: Floats  # (d + 4, TILE) dense columns
-
-
-class Dual(NamedTuple):
-    """Memory for a solve in n rows; every vector has n + 4 places, every matrix (n + 4)²."""
-
-    a: Floats
-    a_ahead: Floats
-    Ka: Floats
-    Ka_ahead: Floats
-    u: Floats
-    root: Floats  # √(w D), the diagonal of S
-    K: Floats
-    B: Floats
 
 
 class Mode(NamedTuple):
@@ -229,6 +186,7 @@ def primal(link: int, batch: Batch, n: int, d: int, plain: bool, sparse: bool, r
         decrement = 0.0
         for j in range(d):
             decrement += p.H[d, j] * p.H[d, j]
+        for j in range(d):
             p.ahead[j] = p.theta[j] - p.step[j]
     if not done:
         return Mode(NOT_CONVERGED, steps, decrement, 0.0, 0.0)
@@ -277,11 +235,11 @@ def dual(link: int, n: int, rows: Rows, w: Dual) -> Mode:
         slopes(link, n, rows.given, rows.eta, rows.slope)
         for r in range(n):
             w.root[r] = math.sqrt(rows.slope[SECOND, r])
-            w.u[r] = rows.slope[SECOND, r] * w.Ka[r] - rows.slope[FIRST, r]
+            w.residual[r] = w.a[r] + rows.slope[FIRST, r]
         for r in range(n):
             total = 0.0
             for q in range(n):
-                total += w.K[r, q] * w.u[q]
+                total += w.K[r, q] * w.residual[q]
             w.B[n, r] = w.root[r] * total
             for q in range(r + 1):
                 w.B[r, q] = w.root[r] * w.K[r, q] * w.root[q]
@@ -293,10 +251,29 @@ def dual(link: int, n: int, rows: Rows, w: Dual) -> Mode:
             break
         back_substitute(w.B, n, n, w.a_ahead)
         for r in range(n):
-            w.a_ahead[r] = w.u[r] - w.root[r] * w.a_ahead[r]
+            w.a_ahead[r] = w.a[r] - (w.residual[r] - w.root[r] * w.a_ahead[r])
     if not done:
         return Mode(NOT_CONVERGED, steps, decrement, 0.0, 0.0)
     penalty = 0.0
     for r in range(n):
         penalty += 0.5 * w.a[r] * w.Ka[r]
     return Mode(CONVERGED, steps, decrement, penalty, log_diagonal(w.B, n))
+
+
+@njit(**LEAF)
+def without_rows(n: int) -> Mode:
+    """What an entity's update comes to before it is tried: nothing to do for no rows, else refused."""
+    return Mode(CONVERGED if n == 0 else NON_FINITE, 0, 0.0 if n == 0 else math.inf, 0.0, 0.0)
+
+
+@njit(**LEAF)
+def report(link: int, e: int, n: int, d: int, rows: Rows, mode: Mode, p: Primal, outcome: Outcome) -> None:
+    """Record what entity e's update came to: Laplace evidence, and ‖θ − m‖ over the d coefficients it solved for."""
+    outcome.status[e], outcome.steps[e], outcome.decrement[e] = mode.status, mode.steps, mode.decrement
+    outcome.evidence[e] = outcome.change[e] = 0.0 if n == 0 else math.nan
+    if n > 0 and mode.status == CONVERGED:
+        total = 0.0
+        for j in range(d):
+            total += (p.theta[j] - p.mean[j]) ** 2
+        outcome.evidence[e] = -total_loss(link, n, rows.given, rows.eta) - mode.penalty - mode.log_root
+        outcome.change[e] = math.sqrt(total)

@@ -20,8 +20,6 @@ from nearline.glmix._kernels._scalar import derivatives, loss
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Rows per dense tile: 64 rows of 31 dimensions fill half of a first-level cache.
-TILE = 64
 # A solve is sparse when less than this share of its dense design is filled.
 SPARSE = 0.3
 
