@@ -47,12 +47,12 @@ def summary(model: GLMix, table: Any, checked: Checked, written: Path | None) ->
 
 
 def _show(found: dict[str, Any], checked: Checked) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     console.print(f"{found['usable']:,} of {found['rows']:,} rows can be learned")
     for name, kind in found["columns"].items():
-        console.print(f"  {name}: {kind}", markup=False)
+        console.print(f"  {name}: {kind}")
     for row, reason in list(zip(checked.rejects.rows.tolist(), checked.rejects.reasons))[:SHOWN]:
-        console.print(f"row {row}: {reason}", style="red", markup=False)
+        console.print(f"row {row}: {reason}", style="red")
     if len(checked.rejects) > SHOWN:
         console.print(f"... and {len(checked.rejects) - SHOWN:,} more rows", style="red")
     if not found["in_order"]:

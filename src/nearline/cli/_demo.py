@@ -18,7 +18,7 @@ from nearline.config import Config
 
 def run(rows: int | None, seed: int, out: Path, as_object: bool) -> None:
     """Write the demo's `nearline.toml` to `out`, run it, and say how to go on from there."""
-    console = Console(stderr=True, highlight=False, quiet=as_object, soft_wrap=True)
+    console = Console(stderr=True, markup=False, highlight=False, quiet=as_object, soft_wrap=True)
     config, table = movielens(rows, seed, out, console) or marketplace(rows, seed, out, console)
     _backtest.replay(config, table, config.report(), as_object)
     console.print(f"To change something, edit {config.file} and run: nearline backtest {config.file}")
@@ -64,5 +64,5 @@ def _cut(text: str, rows: int) -> str:
     text = re.sub(r"(?m)^(rows|events) = [\d_]+", rf"\1 = {rows:_}", text)
     for refit in re.findall(r"refit = ([\d_]+)", text):
         wanted = max(1, int(refit) * rows // before)
-        text = text.replace(f"refit = {refit}", f"refit = {wanted:_}").replace(f"{int(refit):,} ", f"{wanted:,} ")
+        text = text.replace(f"refit = {refit}", f"refit = {wanted:_}").replace(f"{int(refit):,}", f"{wanted:,}")
     return text

@@ -21,7 +21,7 @@ Say = Callable[[str, float], None]
 @contextmanager
 def phases(quiet: bool) -> Iterator[Say]:
     """Yield `say(name, share)`: what is being done, and how much of the work lies behind."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False)
     if console.is_terminal:
         with _bar(console) as say:
             yield say
@@ -34,7 +34,7 @@ def _lines(console: Console) -> Say:
 
     def say(name: str, share: float) -> None:
         if name not in told:
-            console.print(f"  {_words(name)} ...", highlight=False)
+            console.print(f"  {_words(name)} ...")
         told.add(name)
 
     return say
@@ -54,7 +54,9 @@ def _bar(console: Console) -> Iterator[Say]:
 
         def say(name: str, share: float) -> None:
             # How long the search for priors takes is not known beforehand: the bar only moves once variants run.
-            progress.update(task, description=_words(name), completed=share, total=1.0 if share > 0 else None)
+            progress.update(
+                task, description=_words(name), completed=share, total=1.0 if share > 0 else None, refresh=True
+            )
 
         yield say
 
@@ -65,8 +67,8 @@ def _words(name: str) -> str:
 
 def warm_up(config: Config, table: object, quiet: bool) -> None:
     """Compile or load every kernel the backtest needs, so that no variant's cost holds compile time."""
-    console = Console(stderr=True)
-    note = Timer(PATIENCE, lambda: console.print("  compiling kernels (first run only) ...", highlight=False))
+    console = Console(stderr=True, markup=False, highlight=False)
+    note = Timer(PATIENCE, lambda: console.print("  compiling kernels (first run only) ..."))
     if not quiet:
         note.start()
     try:

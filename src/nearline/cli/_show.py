@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from nearline.evaluate import Backtest
 # Column of the table, its heading and how a number is written.
 FORMATS = {
     "log_loss": ("log loss", "{:.4f}"), "auc": ("AUC", "{:.4f}"), "deviance": ("deviance", "{:.4f}"),
-    "rmse": ("RMSE", "{:.4f}"), "calibration": ("calibration", "{:.3f}"), "updates": ("updates", "{:,}"),
+    "rmse": ("RMSE", "{:.4f}"), "calibration": ("calib.", "{:.3f}"), "updates": ("updates", "{:,}"),
     "seconds": ("seconds", "{:,.2f}"), "events_per_s": ("events/s", "{:,.0f}"),
 }  # fmt: skip
 LOSSES = ("log_loss", "deviance", "rmse")
@@ -29,8 +30,8 @@ def as_table(result: Backtest) -> Table:
     table = Table(
         title=f"{result.title}: {len(result.label):,} events predicted, then learned, "
         f"after {result.history_rows:,} of history",
-        title_justify="left", title_style="bold", pad_edge=False,
-        caption="calibration: mean prediction over mean label; seconds: to predict these events and to learn from them",
+        title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
+        caption="calib.: mean prediction over mean label; seconds: to predict these events and to learn from them",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("variant", no_wrap=True)
@@ -104,5 +105,5 @@ def _finite(value: Any) -> Any:
 
 def console() -> Console:
     """Standard output: as wide as its terminal, and wide enough for the table where there is none."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+    found = Console(markup=False, highlight=False)
+    return found if found.is_terminal else Console(markup=False, highlight=False, soft_wrap=True, width=120)
