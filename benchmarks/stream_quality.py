@@ -31,7 +31,8 @@ def main() -> None:
     stream = from_table(table)
     model = _movielens.model()
     learned = model.learn_priors(table.slice(0, table.num_rows // 10), progress=sys.stderr.isatty())
-    print(f"priors learned from the first 10 %: {learned.before:.4f} -> {learned.after:.4f} in {learned.evaluations} replays")
+    change = f"{learned.before:.4f} -> {learned.after:.4f} in {learned.evaluations} replays"
+    print(f"priors learned from the first 10 %: {change}")
     for name, belief in learned.beliefs.items():
         print(f"  {name}: {belief.prior}, {belief.forgetting}")
 
@@ -51,7 +52,7 @@ def main() -> None:
         _report.Bar("auc", ours_auc, 0.880),
         _report.Bar("log_loss", ours_loss, 0.98 * vw_loss, "nats", "<="),
         *(_report.Bar(f"auc_interval_{every}", value[0], 0.0) for every, value in curve.items()),
-        *(_report.Bar(f"log_loss_interval_{every}", value[1], float("inf"), "nats", "<=") for every, value in curve.items()),
+        *(_report.Bar(f"log_loss_interval_{k}", value[1], float("inf"), "nats", "<=") for k, value in curve.items()),
     ]
     tables = [
         _report.table("One pass over MovieLens-1M", ("tool", "log loss", "AUC"), [
@@ -79,7 +80,7 @@ def vw(stream: Events, quick: bool) -> tuple[str, float, float, list[tuple[str, 
 
 
 def rivals(stream: Events) -> list[tuple[str, float, float]]:
-    """river and scikit-learn, each with its searched settings."""
+    """The other online learners, river and scikit-learn, each with its searched settings."""
     out = []
     config, _ = _river.search(stream.tenth())[0]
     scores = _river.progressive(config, stream)

@@ -1,7 +1,7 @@
 """Speed and memory: nearline against VW (events), lambda-learner and bayesianbandits (entity updates), in one run.
 
-Every ratio is measured ours, rival, ours, rival, … on the same data with pinned threads, and printed with its spread. Our
-event job runs from Arrow columns in memory to predictions (check, encode, predict and learn each event); VW reads its
+Every ratio is measured ours, rival, ours, rival, … on the same data with pinned threads, and printed with its spread.
+Our event job runs from Arrow columns in memory to predictions (check, encode, predict and learn each event); VW reads its
 own cache, built before the clock starts, and writes its predictions.
 """
 
@@ -221,7 +221,6 @@ def _random_events(rng: np.random.Generator, keys: Any, d: int) -> Any:
 
     values = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=len(keys) * d)), d)
     return pa.table({"key": keys, "v": values, "y": rng.integers(0, 2, len(keys))})
-
 
 
 if __name__ == "__main__":

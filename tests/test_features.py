@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearline.features import _encoder as features
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.features import Design, Encoder
+from nearline.features import _encoder as features
 from nearline.features._vocabulary import moments, stable_hash
 from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector, check
 

@@ -1,7 +1,7 @@
 """nearline keeps a served model fresh: per-entity Bayesian updates from a stream, in event order, without losing one.
 
-    >>> import nearline as nl
-    >>> model = nl.GLMix(nl.Schema(label="clicked"), fixed=nl.Fixed("hour"), random=[nl.Random("ad_id")])
+>>> import nearline as nl
+>>> model = nl.GLMix(nl.Schema(label="clicked"), fixed=nl.Fixed("hour"), random=[nl.Random("ad_id")])
 """
 
 from __future__ import annotations

@@ -237,5 +237,3 @@ def _only_fixed(model: GLMix) -> GLMix:
     fork = model.fork()
     fork.blocks = [block for block in fork.blocks if block.name == "fixed"]
     return fork
-
-

@@ -105,10 +105,12 @@ def slotted(column: Column, entries: Draft, n: int) -> tuple[Slotted, int]:
 
 def _kept(counts: int | Ints, keep: NDArray[np.bool_], n: int) -> Ints:
     if isinstance(counts, int):
-        return keep.reshape(n, counts).sum(axis=1)
-    total = np.concatenate([[0], np.cumsum(keep)])
+        kept: Ints = keep.reshape(n, counts).sum(axis=1)
+        return kept
+    total: Ints = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
     ends = np.cumsum(counts)
-    return total[ends] - total[ends - counts]
+    inside: Ints = total[ends] - total[ends - counts]
+    return inside
 
 
 def assemble(columns: Sequence[Slotted], n: int) -> Rows:

@@ -86,7 +86,7 @@ def entity_arrays(entities: Entities) -> list[Any]:
     """Values by code, one array per column of the key."""
     if isinstance(entities.key, str):
         return [to_arrow(entities.values)]  # type: ignore[arg-type]
-    columns = list(zip(*entities.values)) or [()] * len(entities.key)  # type: ignore[arg-type]
+    columns = list(zip(*entities.values)) or [()] * len(entities.key)
     return [to_arrow(column) for column in columns]
 
 

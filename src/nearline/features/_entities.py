@@ -54,7 +54,7 @@ def row_values(key: Key, columns: Mapping[str, Any]) -> Named:
     """Value of the key on every row: quicker than `unique_values` for a few rows."""
     if isinstance(key, str):
         return slice(None), [canonical(value, key) for value in columns[key].to_pylist()]
-    return slice(None), list(zip(*(row_values(name, columns)[1] for name in key)))  # type: ignore[arg-type]
+    return slice(None), list(zip(*(row_values(name, columns)[1] for name in key)))
 
 
 def unique_values(key: Key, columns: Mapping[str, Any]) -> Named:

@@ -92,7 +92,8 @@ def _ticks(ticks: Any, per_second: int) -> Floats:
 def fractional(values: Floats) -> NDArray[np.bool_]:
     """Where a float cannot stand for an integer (NaN is missing, so it can)."""
     with np.errstate(invalid="ignore"):
-        return ~np.isnan(values) & ~((np.floor(values) == values) & (np.abs(values) < 2.0**63))
+        whole: NDArray[np.bool_] = (np.floor(values) == values) & (np.abs(values) < 2.0**63)
+        return np.logical_not(np.isnan(values) | whole)
 
 
 def canonical(value: Any, column: str) -> Level:
