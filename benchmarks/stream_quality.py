@@ -1,8 +1,8 @@
 """Quality on a real stream: nearline against VW, river and scikit-learn on MovieLens-1M, predict then learn, one pass.
 
 Every tool is tuned on the first 10 % of the events only: nearline learns its priors, noise and half-lives there, the
-rivals search their settings there. VW's figure is the better of its winner and its shortlist on the whole stream, chosen
-in hindsight. Then nearline again, updated only every k events or once a day: what freshness is worth.
+rivals search their settings there. VW's figure is the better of its winner and its shortlist on the whole stream,
+chosen in hindsight. Then nearline again, updated only every k events or once a day: what freshness is worth.
 """
 
 from __future__ import annotations

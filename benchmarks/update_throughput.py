@@ -1,8 +1,8 @@
 """Speed and memory: nearline against VW (events), lambda-learner and bayesianbandits (entity updates), in one run.
 
 Every ratio is measured ours, rival, ours, rival, … on the same data with pinned threads, and printed with its spread.
-Our event job runs from Arrow columns in memory to predictions (check, encode, predict and learn each event); VW reads its
-own cache, built before the clock starts, and writes its predictions.
+Our event job runs from Arrow columns in memory to predictions (check, encode, predict and learn each event); VW reads
+its own cache, built before the clock starts, and writes its predictions.
 """
 
 from __future__ import annotations
