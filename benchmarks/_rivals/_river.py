@@ -14,12 +14,13 @@ from benchmarks._rivals._grid import Config, ranked
 from benchmarks._rivals._scores import Scores
 
 GRID: list[Config] = [
-    *({"optimizer": "SGD", "lr": lr} for lr in (0.02, 0.05, 0.1)),
-    *({"optimizer": "AdaGrad", "lr": lr} for lr in (0.1, 0.2, 0.4)),
+    *({"optimizer": "SGD", "lr": lr} for lr in (0.05, 0.1, 0.15)),
+    *({"optimizer": "AdaGrad", "lr": lr} for lr in (0.1, 0.15, 0.2, 0.25, 0.3)),
     *(
-        {"optimizer": "FTRLProximal", "alpha": alpha, "beta": beta, "l2": l2}
-        for alpha, beta, l2 in product((0.2, 0.3, 0.5), (0.5, 1.0), (0.0, 0.3))
+        {"optimizer": "FTRLProximal", "alpha": alpha, "beta": beta, "l2": 0.0}
+        for alpha, beta in product((0.2, 0.3, 0.4), (0.25, 0.5, 1.0))
     ),
+    {"optimizer": "FTRLProximal", "alpha": 0.3, "beta": 0.5, "l2": 0.3},
 ]
 
 
