@@ -92,8 +92,8 @@ class Model:
 
     def dense(self, r: int) -> Floats:
         """The covariances (entities, d, d) of block r."""
-        make = np.diag if self.twins[r].kind == DIAGONAL else unpack
-        return np.stack([make(row.astype(np.float64)) for row in self.cov[r]])
+        rows = [row.astype(np.float64) for row in self.cov[r]]
+        return np.stack([np.diag(row) if self.twins[r].kind == DIAGONAL else unpack(row) for row in rows])
 
 
 def _local(block: Twin) -> NDArray[np.int32]:
@@ -358,7 +358,7 @@ def test_weight_0_predicts_and_changes_no_bit(scenario: str) -> None:
     np.testing.assert_array_equal([z, s], expected)
 
 
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "label": {"label": np.nan}, "infinite label": {"label": np.inf}, "weight": {"weight": np.nan},
     "infinite weight": {"weight": np.inf}, "offset": {"offset": np.inf}, "time": {"time": np.nan},
     "infinite time": {"time": np.inf},
@@ -454,7 +454,8 @@ def test_kernels_compile_once_per_storage_type_whatever_they_are_given() -> None
     model, events = seen(11, "everything", "logit")
     expected = model.score(events)
     rows = rows_of(events)
-    frozen = Rows(*(np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for a in rows))
+    copies: list[Any] = [np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for a in rows]
+    frozen = Rows(*copies)
     strided = rows._replace(
         entities=np.asfortranarray(rows.entities).astype(np.int64), time=np.repeat(rows.time, 2)[::2],
         indptr=rows.indptr.astype(np.int32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from nearline._errors import StateError
 from nearline.glmix._kernels._forget import relax_address
@@ -14,6 +14,11 @@ from nearline.glmix._kernels._records import NEVER, PLAN, ROWS, Blocks, Rows
 
 Sizes = tuple[int, int, int, int]
 """(R, D, P, K): blocks, most dimensions, most covariance numbers, most features of a row."""
+
+_FLOAT, _INT, _INT32, _BOOL = (np.dtype(t) for t in (np.float64, np.int64, np.int32, np.bool_))
+# Every field of the records is eight bytes long, so that they are written as rows of int64.
+_ROWS_COLUMNS, _PLAN_COLUMNS = ({name: k for k, name in enumerate(dtype.names or ())} for dtype in (ROWS, PLAN))
+_DTYPES = {"indptr": _INT, "indices": _INT32, "entities": _INT32}
 
 
 class Job(NamedTuple):
@@ -28,11 +33,12 @@ class Job(NamedTuple):
 class _Keep(list[Any]):
     """Arrays that addresses point into, alive as long as this list."""
 
-    def address(self, array: Any, dtype: DTypeLike) -> int:
+    def address(self, array: Any, dtype: np.dtype[Any]) -> int:
         """Where the numbers of an array start, copied only if it is not contiguous or of another dtype."""
-        out = np.ascontiguousarray(array, dtype)
-        self.append(out)
-        return address(out)
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array, dtype)
+        self.append(array)
+        return address(array)
 
 
 def address(array: NDArray[Any]) -> int:
@@ -44,11 +50,12 @@ def scratch(sizes: Sizes, like: NDArray[Any]) -> tuple[dict[str, NDArray[np.int6
     """Working memory of one thread: the address of each block's share by field of `PLAN`, and the arrays."""
     R, D, P, K = sizes
     width = -(-max(D, K + 1) // LANES) * LANES
-    numbers, slots = np.zeros((4, R, width)), np.zeros((R, K + 1), np.int64)
-    own = np.empty((R, width), like.dtype), np.empty((R, P), like.dtype)
-    parts = [*zip(("x", "v", "q", "entries"), numbers), ("slots", slots), *zip(("own_mean", "own_cov"), own)]
-    shares = {name: address(part) + np.arange(R) * part.strides[0] for name, part in parts}
-    return shares, [numbers, slots, *own]
+    # Slots are integers in the room of floats: both are eight bytes.
+    names, numbers = ("x", "v", "q", "entries", "slots"), np.zeros((5, R, width))
+    own = np.empty((R, width + P), like.dtype)
+    shares = dict(zip(names, address(numbers) + 8 * width * np.arange(5 * R).reshape(5, R)))
+    means = address(own) + own.strides[0] * np.arange(R)
+    return shares | {"own_mean": means, "own_cov": means + width * like.itemsize}, [numbers, own]
 
 
 def _walks(b: Blocks, keep: _Keep) -> dict[str, Any]:
@@ -58,31 +65,31 @@ def _walks(b: Blocks, keep: _Keep) -> dict[str, Any]:
     still = (b.walk_event <= 0.0) & (b.walk_second <= 0.0)
     dims = np.argsort(still, axis=1, kind="stable")
     step = np.arange(len(b.d)) * dims.shape[1] * 8
-    return {"walking": (~still).sum(axis=1) * b.walks, "walk_dims": keep.address(dims, np.int64) + step}
+    return {"walking": (~still).sum(axis=1) * b.walks, "walk_dims": keep.address(dims, _INT) + step}
 
 
 def _relax(b: Blocks) -> int:
     return relax_address(b.like.dtype) if (b.forms != NEVER).any() else 0
 
 
-def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[Any]:
-    """(R) PLAN records of a model's blocks with working memory of their own."""
-    plan, itemsize, r = np.zeros(len(b.d), PLAN), b.like.itemsize, np.arange(len(b.d))
+def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[np.int64]:
+    """R PLAN records, as (R, fields) of int64, of a model's blocks with working memory of their own."""
+    itemsize, r = b.like.itemsize, np.arange(len(b.d))
     shares, arrays = scratch(sizes, b.like)
     keep += arrays
     fields = {
-        "d": b.d, "size": b.size, "kind": b.kinds, "of": b.of, "loaded": b.loaded, "form": b.forms, "rate": b.rates,
-        "mean_step": b.d * itemsize, "cov_step": b.size * itemsize, "mean_at": b.mean_at, "cov_at": b.cov_at,
-        "relax": _relax(b), "last_at": b.last_at, "count_at": b.count_at, **shares, **_walks(b, keep),
+        "d": b.d, "size": b.size, "kind": b.kinds, "of": b.of, "loaded": b.loaded, "form": b.forms,
+        "rate": b.rates.astype(_FLOAT).view(_INT), "mean_step": b.d * itemsize, "cov_step": b.size * itemsize,
+        "mean_at": b.mean_at, "cov_at": b.cov_at, "last_at": b.last_at, "count_at": b.count_at, "relax": _relax(b),
+        **shares, **_walks(b, keep),
     }  # fmt: skip
-    for name, dtype in (
-        ("local", np.int32), ("mu0", b.like.dtype), ("cov0", b.like.dtype), ("walk_event", np.float64),
-        ("walk_second", np.float64),
-    ):  # fmt: skip
+    tables = {"local": _INT32, "mu0": b.like.dtype, "cov0": b.like.dtype, "walk_event": _FLOAT, "walk_second": _FLOAT}
+    for name, dtype in tables.items():
         table = getattr(b, name)
-        fields[name] = keep.address(table, dtype) + r * table.shape[1] * np.dtype(dtype).itemsize
+        fields[name] = keep.address(table, dtype) + r * (table.shape[1] * dtype.itemsize)
+    plan = np.zeros((len(b.d), len(_PLAN_COLUMNS)), _INT)
     for name, values in fields.items():
-        plan[name] = values
+        plan[:, _PLAN_COLUMNS[name]] = values
     return plan
 
 
@@ -95,19 +102,16 @@ def job(rows: Rows, b: Blocks, sizes: Sizes, z: Any, s: Any, refused: Any = None
         When an output is not contiguous or not of its dtype: float64 for z and s, bool for `refused`.
     """
     keep = _Keep([b])
-    record, plan = np.zeros(1, ROWS), plan_of(b, sizes, keep)
+    plan = plan_of(b, sizes, keep)
+    fields = {name: keep.address(v, _DTYPES.get(name, _FLOAT)) for name, v in zip(Rows._fields, rows)}
+    fields |= {"n": rows.entities.shape[1], "z": _output("z", z, _FLOAT), "s": _output("s", s, _FLOAT)}
+    fields["refused"] = 0 if refused is None else _output("refused", refused, _BOOL)
+    record = np.array([fields[name] for name in _ROWS_COLUMNS], _INT)
     keep += [record, plan]
-    record["n"] = rows.entities.shape[1]
-    for name, values in rows._asdict().items():
-        dtype = {"indptr": np.int64, "indices": np.int32, "entities": np.int32}.get(name, np.float64)
-        record[name] = keep.address(values, dtype)
-    record["z"], record["s"] = _output("z", z, np.float64), _output("s", s, np.float64)
-    if refused is not None:
-        record["refused"] = _output("refused", refused, np.bool_)
     return Job(address(record), address(plan), len(plan), b.like), keep
 
 
-def _output(name: str, out: NDArray[Any], dtype: DTypeLike) -> int:
+def _output(name: str, out: NDArray[Any], dtype: np.dtype[Any]) -> int:
     if out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
-        raise StateError(f"{name} must be a contiguous, writeable array of {np.dtype(dtype)}; it is of {out.dtype}")
+        raise StateError(f"{name} must be a contiguous, writeable array of {dtype}; it is of {out.dtype}")
     return address(out)
