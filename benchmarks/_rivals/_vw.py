@@ -7,8 +7,8 @@ driver. Three facts of VW 9.11 shape how it is run:
   no example at all, and the count of examples is checked;
 * with `--coin` or `--lrq` the loss it sums and the predictions it writes come from two different predictions, both made
   before the label is learned; VW is given the better log loss of the two;
-* its parser runs in a second thread, and `-p` writes one line per system call. So there are four honest clocks, with
-  and without predictions, on one core or on two; `clocks` takes them all.
+* its parser runs in a second thread, and formatting and writing predictions (`-p`) takes longer than all the rest. So
+  there are four honest clocks, with and without predictions, on one core or on two; `clocks` takes them all.
 """
 
 from __future__ import annotations
