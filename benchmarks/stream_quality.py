@@ -71,7 +71,7 @@ def vw(stream: Events, quick: bool) -> tuple[str, float, float, list[tuple[str, 
     """VW's searched settings on the whole stream: the best one's name, AUC and log loss, and a row for each."""
     found = _vw_search.search(stream.tenth(), quick)
     rows = []
-    for trial in dict.fromkeys([found.best.settings, *(t.settings for t in found.shortlist[:5])]):
+    for trial in dict.fromkeys([found.best.settings, *(t.settings for t in found.shortlist)]):
         scores = _vw.progressive(trial, stream)
         rows.append((f"VW {_vw.described(trial)}", scores.log_loss(stream.liked), scores.auc(stream.liked)))
     rows.sort(key=lambda row: row[1])
