@@ -13,7 +13,7 @@ def events() -> Any:
 
 
 def model(**options: Any) -> nl.GLMix:
-    """Fixed effect, user on movie features, movie on user features, and the movies' loadings on the users' coefficients."""
+    """Fixed effect, user on movie features, movie on user features, the movies' loadings on the users' coefficients."""
     schema = nl.Schema(
         label="liked", time="timestamp", columns={"age": nl.Categorical(), "occupation": nl.Categorical()}
     )
