@@ -15,7 +15,7 @@ from nearline.glmix._kernels._linalg import CONVERGED, LEAF, ONCE
 from nearline.glmix._kernels._memory import Diagonal, Dual, Outcome, Primal, Rows
 from nearline.glmix._kernels._minibatch import inner_products
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
-from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, gather, lay_rows, touch
+from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows, touch
 
 
 @njit(**ONCE)
@@ -30,6 +30,8 @@ def diagonal_dual(
             total += X[r, j] * p.mean[j]
         for j in range(t):
             VX[r, j] = variance[j] * X[r, j]
+        for j in range(t, eights(t)):
+            VX[r, j] = 0.0
         rows.given[r, OFFSET] += total
     inner_products(X, VX, n, t, w.K)
     mode: Mode = dual(link, n, rows, w)

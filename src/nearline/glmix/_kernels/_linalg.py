@@ -1,6 +1,6 @@
 """Small dense symmetric algebra, compiled: four dot products, or four added rows, per inner loop.
 
-Matrices are the lower triangle of the leading d × d part of padded scratch (four spare rows and columns). Rows below d
+Matrices are the lower triangle of the leading d × d part of scratch with spare rows and columns. Rows below d
 are right-hand sides that travel through the factorisation. Inner loops count from 0: from a variable start numba has to
 allow for negative indices and the loop is not vectorised.
 """
@@ -106,9 +106,9 @@ def unpack(V: Any, d: int, S: Any) -> None:
     base = 0
     for j in range(d):
         for k in range(j + 1):
-            c = V[base + k]
-            S[j, k] = c
-            S[k, j] = c
+            S[j, k] = V[base + k]
+        for k in range(j):
+            S[k, j] = V[base + k]
         base += j + 1
 
 

@@ -15,6 +15,8 @@ TILE = 64
 # A vectorised loop falls back to its scalar form where the array that it writes begins within a vector's reach of one
 # that it reads, which would make the last bit depend on addresses. No two arrays here are that close.
 _APART = 64
+# Spare places at the end of every vector and row, so that loops may run to the next multiple of eight.
+_SPARE = 8
 
 
 class Rows(NamedTuple):
@@ -32,11 +34,12 @@ class Rows(NamedTuple):
     def of(cls, n: int, d: int) -> Rows:
         """Memory for n rows of d local dimensions."""
         none = np.full(d, -1, np.int64)
-        return cls(np.zeros(n, np.int64), _matrix(n, 3), _vector(n), _vector(n), _matrix(2, n), none, none.copy())
+        at, given, e = np.zeros(n, np.int64), _matrix(n, 3), n + _SPARE
+        return cls(at, given, _vector(e), _vector(e), _matrix(2, e), none, none.copy())
 
 
 class Primal(NamedTuple):
-    """Memory for a solve in d coefficients; every vector has d + 4 places, every matrix (d + 4)²."""
+    """Memory for a solve in d coefficients; every vector has d places and every matrix d², and some to spare."""
 
     mean: Floats
     theta: Floats
@@ -46,19 +49,19 @@ class Primal(NamedTuple):
     row: Floats  # at least TILE places
     P: Floats
     H: Floats
-    X: Floats  # (d + 4, TILE) dense columns
+    X: Floats  # (d, TILE): dense columns
 
     @classmethod
     def of(cls, vectors: int, matrices: int) -> Primal:
         """Memory for as many coefficients as `matrices`, with vectors of `vectors` for the dual to share."""
-        e, m = vectors + 4, matrices + 4
+        e, m = vectors + _SPARE, matrices + _SPARE
         mean, theta, ahead, step, diagonal = (_vector(e) for _ in range(5))
         P, H, row = _matrix(m, m), _matrix(m, m), _vector(max(e, TILE))
         return cls(mean, theta, ahead, step, diagonal, row, P, H, _matrix(m, TILE))
 
 
 class Dual(NamedTuple):
-    """Memory for a solve in n rows; every vector has n + 4 places, every matrix (n + 4)²."""
+    """Memory for a solve in n rows; every vector has n places and every matrix n², and some to spare."""
 
     a: Floats
     a_ahead: Floats
@@ -72,7 +75,7 @@ class Dual(NamedTuple):
     @classmethod
     def of(cls, n: int) -> Dual:
         """Memory for n rows."""
-        k = n + 4
+        k = n + _SPARE
         a, a_ahead, Ka, Ka_ahead, residual, root = (_vector(k) for _ in range(6))
         return cls(a, a_ahead, Ka, Ka_ahead, residual, root, _matrix(k, k), _matrix(k, k))
 
@@ -83,17 +86,17 @@ class Full(NamedTuple):
     rows: Rows
     primal: Primal
     dual: Dual
-    S: Floats  # (d + 4)²: prior covariance, or the posterior's
-    Z: Floats  # (d + 4)²: inverse of a factor
-    X: Floats  # (k, d + 4): dense rows
-    VX: Floats  # (k, d + 4)
+    S: Floats  # (d, d): prior covariance, or the posterior's
+    Z: Floats  # (d, d): inverse of a factor
+    X: Floats  # (k, d): dense rows
+    VX: Floats  # (k, d)
 
     @classmethod
     def of(cls, d: int, most_rows: int, most_entries: int) -> Full:
         """Memory for entities of at most `most_rows` rows."""
-        k, e = min(most_rows, d), d + 4
-        square = (_matrix(e, e), _matrix(e, e), _matrix(k + 4, e), _matrix(k + 4, e))
-        return cls(Rows.of(most_rows, d), Primal.of(d, d), Dual.of(k), *square)
+        k, e = min(most_rows, d), d + _SPARE
+        rows, primal, dual = Rows.of(most_rows, d), Primal.of(d, d), Dual.of(k)
+        return cls(rows, primal, dual, _matrix(e, e), _matrix(e, e), _matrix(k + 2, e), _matrix(k + 2, e))
 
 
 class Diagonal(NamedTuple):
@@ -103,16 +106,16 @@ class Diagonal(NamedTuple):
     primal: Primal
     dual: Dual
     variance: Floats  # t: prior variances of the touched dimensions
-    X: Floats  # (k, t + 4): dense rows
-    VX: Floats  # (k, t + 4)
+    X: Floats  # (k, t): dense rows
+    VX: Floats  # (k, t)
 
     @classmethod
     def of(cls, d: int, most_rows: int, most_entries: int) -> Diagonal:
         """Memory for entities of at most `most_rows` rows that touch at most `most_entries` dimensions."""
         t = min(d, most_entries)
         k = min(most_rows, t)
-        tall = (_vector(t), _matrix(k + 4, t + 4), _matrix(k + 4, t + 4))
-        return cls(Rows.of(most_rows, d), Primal.of(t, k), Dual.of(k), *tall)
+        rows, primal, dual, e = Rows.of(most_rows, d), Primal.of(t, k), Dual.of(k), t + _SPARE
+        return cls(rows, primal, dual, _vector(t), _matrix(k + 2, e), _matrix(k + 2, e))
 
 
 class Outcome(NamedTuple):

@@ -25,7 +25,7 @@ from nearline.glmix._kernels._linalg import (
 )
 from nearline.glmix._kernels._memory import Dual, Full, Outcome, Primal, Rows
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
-from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, gather, lay_rows
+from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows
 
 # Newton steps that a typical update takes; only the choice between primal and dual depends on it.
 TYPICAL_STEPS = 3.5
@@ -43,8 +43,9 @@ def prefers_dual(n: int, d: int) -> bool:
 @njit(**LEAF)
 def multiply_rows(S: Any, X: Any, n: int, d: int, VX: Any) -> None:
     """Products X S of n rows with a symmetric S into VX, two rows and four dimensions at a time."""
+    padded = eights(d)
     for r in range(0, n, 2):
-        for k in range(d):
+        for k in range(padded):
             VX[r, k] = 0.0
             VX[r + 1, k] = 0.0
         for j in range(0, d, 4):
@@ -52,7 +53,7 @@ def multiply_rows(S: Any, X: Any, n: int, d: int, VX: Any) -> None:
             b0, b1, b2, b3 = X[r + 1, j], X[r + 1, j + 1], X[r + 1, j + 2], X[r + 1, j + 3]
             if abs(a0) + abs(a1) + abs(a2) + abs(a3) + abs(b0) + abs(b1) + abs(b2) + abs(b3) == 0.0:
                 continue
-            for k in range(d):
+            for k in range(padded):
                 s0, s1, s2, s3 = S[j, k], S[j + 1, k], S[j + 2, k], S[j + 3, k]
                 VX[r, k] += a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
                 VX[r + 1, k] += b0 * s0 + b1 * s1 + b2 * s2 + b3 * s3
@@ -64,7 +65,7 @@ def inner_products(X: Any, VX: Any, n: int, d: int, K: Any) -> None:
     for r in range(n):
         for q in range(r + 1):
             total = 0.0
-            for j in range(d):
+            for j in range(eights(d)):
                 total += X[r, j] * VX[q, j]
             K[r, q] = total
             K[q, r] = total
@@ -73,21 +74,23 @@ def inner_products(X: Any, VX: Any, n: int, d: int, K: Any) -> None:
 @njit(**LEAF)
 def prepare_downdate(S: Any, w: Dual, n: int, d: int, VX: Any, row: Any) -> bool:
     """M = L⁻¹ diag(root) VX in place of VX, with L the factor in w.B; whether the diagonal of S − MᵀM is positive."""
+    padded = eights(d)
     for r in range(n):
-        for j in range(d):
+        for j in range(padded):
             row[j] = w.root[r] * VX[r, j]
         for q in range(r):
             f = w.B[r, q]
-            for j in range(d):
+            for j in range(padded):
                 row[j] -= f * VX[q, j]
         scale = 1.0 / w.B[r, r]
-        for j in range(d):
+        for j in range(padded):
             VX[r, j] = scale * row[j]
-    for j in range(d):
+    for j in range(padded):
         VX[n, j] = 0.0
+    for j in range(d):
         row[j] = S[j, j]
     for r in range(n):
-        for j in range(d):
+        for j in range(padded):
             row[j] -= VX[r, j] * VX[r, j]
     positive = True
     for j in range(d):

@@ -195,6 +195,19 @@ def primal(link: int, batch: Batch, n: int, d: int, plain: bool, sparse: bool, r
     return Mode(CONVERGED, steps, decrement, 0.5 * quadratic(p.P, d, p.step, p.step), log_diagonal(p.H, d))
 
 
+@njit(**LEAF)
+def step_two(n: int, rows: Rows, w: Dual) -> None:
+    """Newton's a_ahead for one or two rows in closed form: a − (I + S²K)⁻¹ r, whose determinant is at least 1."""
+    D0, K00, r0 = rows.slope[SECOND, 0], w.K[0, 0], w.residual[0]
+    if n == 1:
+        w.a_ahead[0] = w.a[0] - r0 / (1.0 + D0 * K00)
+        return
+    D1, K11, K01, r1 = rows.slope[SECOND, 1], w.K[1, 1], w.K[0, 1], w.residual[1]
+    determinant = 1.0 + D0 * K00 + D1 * K11 + D0 * D1 * (K00 * K11 - K01 * K01)
+    w.a_ahead[0] = w.a[0] - ((1.0 + D1 * K11) * r0 - D0 * K01 * r1) / determinant
+    w.a_ahead[1] = w.a[1] - ((1.0 + D0 * K00) * r1 - D1 * K01 * r0) / determinant
+
+
 @njit(**ONCE)
 def dual(link: int, n: int, rows: Rows, w: Dual) -> Mode:
     """Mode over a, with θ = m + V Xᵀ a and margins offset + K a; leaves a, the factor of B and diag(S) in w."""
@@ -230,12 +243,16 @@ def dual(link: int, n: int, rows: Rows, w: Dual) -> Mode:
             done = decrement <= TOLERANCE
         for r in range(n):
             w.a[r], w.Ka[r], rows.eta[r] = w.a_ahead[r], w.Ka_ahead[r], rows.ahead[r]
-        if done and largest <= SAME_CURVATURE:
+        if done and largest <= SAME_CURVATURE and n > 2:
             break
         slopes(link, n, rows.given, rows.eta, rows.slope)
         for r in range(n):
-            w.root[r] = math.sqrt(rows.slope[SECOND, r])
             w.residual[r] = w.a[r] + rows.slope[FIRST, r]
+        if n <= 2 and not done:
+            step_two(n, rows, w)
+            continue
+        for r in range(n):
+            w.root[r] = math.sqrt(rows.slope[SECOND, r])
         for r in range(n):
             total = 0.0
             for q in range(n):

@@ -49,6 +49,12 @@ class Groups(NamedTuple):
 
 
 @njit(**LEAF)
+def eights(n: int) -> int:
+    """The next multiple of eight: vectorised loops of such a length leave no scalar remainder."""
+    return (n + 7) & -8
+
+
+@njit(**LEAF)
 def span(batch: Batch, i: int) -> tuple[int, int, int]:
     """(start, stop, shift) of row i's entries."""
     if batch.width > 0:
@@ -92,24 +98,28 @@ def touch(batch: Batch, rows: Any, n: int, position: Any, touched: Any) -> int:
 
 @njit(**LEAF)
 def lay_rows(batch: Batch, rows: Any, n: int, d: int, plain: bool, position: Any, X: Any) -> None:
-    """Dense rows into X (n, d), zero to the next multiples of two and four; `plain` rows are dense already."""
-    for r in range((n + 1) & -2):
-        for j in range((d + 3) & -4):
-            X[r, j] = 0.0
+    """Dense rows into X (n, d), zero to the next multiples of two and eight; `plain` rows are dense already."""
     for r in range(n):
         start, stop, shift = span(batch, rows[r])
         if plain:
             for j in range(d):
                 X[r, j] = batch.values[start + j]
-            continue
-        for q in range(start, stop):
-            if batch.values[q] != 0.0:
-                X[r, position[batch.indices[q - shift]]] += batch.values[q]
+        else:
+            for j in range(d):
+                X[r, j] = 0.0
+            for q in range(start, stop):
+                if batch.values[q] != 0.0:
+                    X[r, position[batch.indices[q - shift]]] += batch.values[q]
+        for j in range(d, eights(d)):
+            X[r, j] = 0.0
+    if n & 1:
+        for j in range(eights(d)):
+            X[n, j] = 0.0
 
 
 @njit(**LEAF)
 def lay_columns(batch: Batch, rows: Any, first: int, last: int, d: int, plain: bool, position: Any, X: Any) -> None:
-    """Dense columns of rows[first:last] into X (d, last − first), zero to the next multiple of four columns."""
+    """Dense columns of rows[first:last] into X (d, last − first), zero to the next multiple of four."""
     for j in range((d + 3) & -4):
         for r in range(last - first):
             X[j, r] = 0.0
