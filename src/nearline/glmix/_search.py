@@ -6,6 +6,7 @@ expectation-maximisation steps for the joint shape of each random effect's prior
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -118,7 +119,7 @@ def one_step(
         for _ in range(rounds):
             for setting in settings:
                 search.improve(setting, step)
-            step = np.sqrt(step)
+            step = math.sqrt(step)
         if structure == "full":
             _fit_shapes(search)
         return search.first, search.mean(search.best), search.evaluations
