@@ -1,0 +1,1 @@
+"""Experiments: what the papers claim, run again on this package."""

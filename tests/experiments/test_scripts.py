@@ -1,0 +1,54 @@
+"""Both experiments run to their end at `--quick` and print their bars as the last line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = {
+    "lambda_learner": {
+        "lift_captured_simulation",
+        "lift_captured_ml100k_movie",
+        "drift_gain_over_refit",
+        "time_ratio_10",
+    },
+    "gdmix_ladder": {"max_abs_gap_to_published", "auc_learned_priors"},
+}
+
+
+def _movielens() -> bool:
+    folder = Path(os.environ.get("NEARLINE_DATA", "nowhere"))
+    return any((folder / name).is_dir() for name in ("movielens-100k", "ml-100k"))
+
+
+@pytest.mark.skipif(not _movielens(), reason="needs MovieLens-100k where NEARLINE_DATA points")
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_script_ends_with_its_bars(name: str) -> None:
+    page = (ROOT / "docs/results.md").read_bytes()
+    command = [sys.executable, str(ROOT / f"experiments/{name}.py"), "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    bars = {bar["name"]: bar for bar in json.loads(done.stdout.splitlines()[-1])["bars"]}
+    assert set(bars) >= NEEDED[name]
+    for bar in bars.values():
+        assert math.isfinite(bar["value"])
+        assert isinstance(bar["pass"], bool)
+    assert (ROOT / "docs/results.md").read_bytes() == page
+    _sane(name, {key: bar["value"] for key, bar in bars.items()})
+
+
+def _sane(name: str, values: dict[str, float]) -> None:
+    """A tenth of the data proves no bar, but the orders of magnitude are there."""
+    if name == "lambda_learner":
+        assert values["lift_captured_simulation"] > 0.95
+        assert values["lift_captured_ml100k_movie"] > 0.95
+    else:
+        assert values["max_abs_gap_to_published"] < 0.1
+        assert values["auc_learned_priors"] > values["auc_users_movies"]
