@@ -390,6 +390,30 @@ def test_diagonal_update_touches_only_its_dimensions() -> None:
     np.testing.assert_allclose(cov[1, used], 1 / np.diag(np.linalg.inv(fit.V)), atol=1e-10)
 
 
+@pytest.mark.parametrize("rows", [1, 9], ids=["dual", "primal"])
+def test_variance_of_zero_locks_and_a_negative_one_is_refused(rows: int) -> None:
+    """Defect 11: a zero variance divides nothing by zero; a corrupt one is a status."""
+    problem = Problem.random(18, "logit", 3, [rows], zeros=0.0)
+    problem.w = np.ones(rows)
+    mean, cov = problem.state(True)
+    cov[0, 1] = 0.0
+    result = problem.update(mean, cov)
+    assert result.counts["converged"] == 1
+    assert mean[0, 1] == pytest.approx(problem.mean[0, 1], rel=1e-15)
+    assert cov[0, 1] == pytest.approx(0.0, abs=1e-290)
+    free = Problem(problem.X[:, [0, 2]], problem.y, problem.w, problem.offset + problem.X[:, 1] * problem.mean[0, 1],
+                   problem.codes, problem.mean[:, [0, 2]], problem.V[:, [0, 2]][:, :, [0, 2]], "logit")  # fmt: skip
+    fit = free.oracle(0, True)
+    np.testing.assert_allclose(mean[0, [0, 2]], fit.theta, atol=1e-10)
+    np.testing.assert_allclose(cov[0, [0, 2]], 1 / np.diag(fit.H), atol=1e-10)
+    assert result.evidence[0] == pytest.approx(fit.evidence, abs=1e-9)
+    mean, cov = problem.state(True)
+    cov[0, 1] = -0.1
+    before = mean.copy()
+    assert problem.update(mean, cov).counts["not_positive_definite"] == 1
+    np.testing.assert_array_equal(mean, before)
+
+
 def test_marginals_come_from_the_inverse() -> None:
     """Defects 8 and 13: the full state's marginal variances are diag(H⁻¹), which 1/H_ii never exceeds."""
     problem = Problem.random(15, "logit", 5, [20])

@@ -11,11 +11,14 @@ from typing import Any
 
 from numba import njit
 
-from nearline.glmix._kernels._linalg import CONVERGED, LEAF, ONCE
+from nearline.glmix._kernels._linalg import CONVERGED, LEAF, NOT_POSITIVE_DEFINITE, ONCE
 from nearline.glmix._kernels._memory import Diagonal, Dual, Outcome, Primal, Rows
 from nearline.glmix._kernels._minibatch import inner_products
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows, touch
+
+# A variance of 0 holds its coefficient where it is; the primal, which divides by variances, takes this one for it.
+LOCKED = 1e-300
 
 
 @njit(**ONCE)
@@ -54,8 +57,9 @@ def diagonal_primal(
     for j in range(t):
         for c in range(t):
             p.P[j, c] = 0.0
-        p.P[j, j] = 1.0 / variance[j]
-        root += 0.5 * math.log(variance[j])
+        v = max(variance[j], LOCKED)
+        p.P[j, j] = 1.0 / v
+        root += 0.5 * math.log(v)
     mode: Mode = primal(link, batch, n, t, False, sparse, rows, p)
     return Mode(mode.status, mode.steps, mode.decrement, mode.penalty, mode.log_root + root)
 
@@ -75,9 +79,13 @@ def update_diagonal(
         if n > 0:
             c = groups.codes[e]
             t = touch(batch, rows.at, n, rows.position, rows.touched)
+            sound = True
             for q in range(t):
                 p.mean[q], variance[q] = means[c, rows.touched[q]], covs[c, rows.touched[q]]
-            if n < t:
+                sound = sound and variance[q] >= 0.0
+            if not sound:
+                mode = Mode(NOT_POSITIVE_DEFINITE, 0, math.inf, 0.0, 0.0)
+            elif n < t:
                 mode = diagonal_dual(link, batch, n, t, rows, p, w, variance, X, VX)
             else:
                 mode = diagonal_primal(link, batch, n, t, entries < SPARSE * n * t, rows, p, variance)
