@@ -65,7 +65,9 @@ def main() -> None:
     ]
     tables = [
         _report.table("One pass over MovieLens-1M", ("tool", "log loss", "AUC"), [
-            ("nearline", ours_loss, ours_auc), ("nearline, priors refreshed online", refreshed_loss, refreshed_auc), *rows, *others,
+            ("nearline", ours_loss, ours_auc),
+            ("nearline, priors refreshed online", refreshed_loss, refreshed_auc),
+            *rows, *others,
         ]),
         _report.table("nearline by update interval", ("updated every", "log loss", "AUC"), [
             (_interval(every), value[1], value[0]) for every, value in curve.items()
