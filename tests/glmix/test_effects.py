@@ -93,7 +93,7 @@ WRONG_MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: GLMix(SCHEMA, random=[Random("u"), Loadings("i", of="u"), Loadings("j", of="i*u")]),
         "must name a Random effect",
     ),
-    "low rank": (lambda: GLMix(SCHEMA, random=[Random("u", posterior="lowrank")]), "not available yet"),
+    "no rank": (lambda: GLMix(SCHEMA, random=[Random("u", posterior="lowrank", rank=0)]), "must be at least 1"),
     "link": (lambda: GLMix(SCHEMA, link="probit"), "no link is called 'probit'"),
     "mode": (lambda: GLMix(SCHEMA, mode="batch"), "'event' or 'minibatch'"),  # type: ignore[arg-type]
     "dtype": (lambda: GLMix(SCHEMA, dtype="float16"), "'float64' or 'float32'"),  # type: ignore[arg-type]

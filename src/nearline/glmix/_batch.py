@@ -3,7 +3,9 @@
     Φ(Θ) = Σ_n w_n ℓ(y_n, η_n) + Σ_blocks Σ_e ½ (θ_e − μ0)ᵀ Λ0 (θ_e − μ0)
 
 Every block is solved with the others' current scores as its offset, most stable block first. Φ is convex without
-loadings, and never increases. The precisions are each block's own (conditional on the other blocks).
+loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an approximation in pieces
+(`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own (conditional on the other
+blocks).
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _fold, _layout, _links
-from nearline.glmix._block import BlockResult, Grouping, group, update_block
-from nearline.glmix._codes import DIAGONAL, NEVER, PER_UPDATE
+from nearline.glmix._block import BlockResult, Grouping, group
+from nearline.glmix._codes import FULL, NEVER, PER_UPDATE
+from nearline.glmix._lowrank_block import solve_block
 from nearline.glmix._packed import unpack
 from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
@@ -96,9 +99,9 @@ def _solve(block: Block, terms: Terms, r: int, grouping: Grouping, link: str, th
     design = terms.design
     block.mean[grouping.codes], block.cov[grouping.codes] = block.prior_arrays()
     weight = design.weight * _age_weight(block, terms.codes[r], grouping, design)
-    return update_block(
-        grouping, terms.local_design(r), design.label, weight, terms.offset(r), block.mean, block.cov,
-        link=_links.by_name(link), threads=threads,
+    return solve_block(
+        block, grouping, terms.local_design(r), design.label, weight, terms.offset(r), link=_links.by_name(link),
+        threads=threads,
     )  # fmt: skip
 
 
@@ -125,8 +128,8 @@ def _objective(
     for r in free:
         mu0, cov0 = blocks[r].prior_arrays()
         centred = blocks[r].mean[groups[r].codes].astype(np.float64) - mu0
-        if blocks[r].kind == DIAGONAL:
-            total += 0.5 * float((centred**2 / cov0).sum())
-        else:
+        if blocks[r].kind == FULL:
             total += 0.5 * float((centred * np.linalg.solve(unpack(cov0), centred.T).T).sum())
+        else:
+            total += 0.5 * float((centred**2 / blocks[r].belief.variance0(blocks[r].columns)).sum())
     return total

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _batch, _priors
-from nearline.glmix._codes import DIAGONAL
+from nearline.glmix._codes import FULL
 from nearline.glmix._effects import Fixed, Prior
 from nearline.glmix._search import progress_bar
 from nearline.glmix._state import Belief, Block
@@ -47,7 +47,7 @@ def _step(block: Block, touched: NDArray[np.int64], structure: str) -> Belief:
     # λ ← Σ_e (d − λ tr V_e) / Σ_e ‖θ_e − μ0‖² converges faster than the plain second moment.
     theta, V = _priors.posteriors(block, touched)
     variance = float(block.belief.variance0(block.columns).mean())
-    traces = V.sum(axis=1) if block.kind == DIAGONAL else np.trace(V, axis1=1, axis2=2)
+    traces = np.trace(V, axis1=1, axis2=2) if block.kind == FULL else V.sum(axis=1)
     mu0 = block.belief.mu0(block.columns)
     used = float((block.d - traces / variance).sum())
     new = max(float(((theta - mu0) ** 2).sum()) / max(used, 1e-9), 1e-9)

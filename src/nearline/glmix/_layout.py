@@ -134,6 +134,8 @@ def kernel_blocks(blocks: Sequence[Block], n_slots: int) -> Blocks:
         walk_event=_padded([event for event, _ in walks], D, np.float64),
         walk_second=_padded([second for _, second in walks], D, np.float64),
         like=np.empty(0, dtype=dtype),
+        kmax=_ints(block.kmax for block in blocks),
+        rank=_ints(block.effect.rank for block in blocks),
     )
 
 

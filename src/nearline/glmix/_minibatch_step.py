@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _fold, _layout, _links, _replay
-from nearline.glmix._block import Grouping, group, update_block
+from nearline.glmix._block import Grouping, group
 from nearline.glmix._codes import NEVER, PER_UPDATE
+from nearline.glmix._lowrank_block import solve_block
 from nearline.glmix._replay import Progress
 from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
@@ -116,8 +117,8 @@ def _step(
             # The priors of all cycles are those of before the batch.
             block.mean[grouping.codes], block.cov[grouping.codes] = priors[r]
             weight = design.weight * _late(block, terms.codes[r], grouping, design)
-            result = update_block(
-                grouping, terms.local_design(r), design.label, weight, terms.offset(r), block.mean, block.cov,
+            result = solve_block(
+                block, grouping, terms.local_design(r), design.label, weight, terms.offset(r),
                 link=_links.by_name(link), threads=threads,
             )  # fmt: skip
             failed.append(result.failed_rows)

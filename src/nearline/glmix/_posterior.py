@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design, Encoder
-from nearline.glmix import _layout
-from nearline.glmix._codes import DIAGONAL
+from nearline.glmix import _layout, _lowrank_rows
+from nearline.glmix._codes import DIAGONAL, LOWRANK
 from nearline.glmix._packed import diagonal_indices, unpack
 from nearline.glmix._state import Block
 
@@ -71,7 +71,10 @@ def relaxed(block: Block, entity: int, time: float) -> tuple[Floats, Floats]:
 
 
 def variances(block: Block, cov: Floats) -> Floats:
-    """Diagonal of stored covariances (…, cov_size) of a block: (…, d)."""
+    """Marginal variances (…, d) of stored posteriors (…, cov_size) of a block."""
+    if block.kind == LOWRANK:
+        rows = cov.reshape(-1, block.cov_size)
+        return _lowrank_rows.variances(rows, block.d, block.kmax).reshape(*cov.shape[:-1], block.d)
     return cov if block.kind == DIAGONAL else cov[..., diagonal_indices(block.d)]
 
 
@@ -115,6 +118,9 @@ def _drawn(
     """Which of the entities drawn each row has (n), and their draws (size, entities, d)."""
     entities, first, which = np.unique(_layout.entity_codes(block, design), return_index=True, return_inverse=True)
     theta, cov = block.relaxed(entities, design.time[first])
+    if block.kind == LOWRANK:
+        xi = rng.standard_normal((size, len(entities), block.d + block.kmax))
+        return which, _lowrank_rows.draws(theta, cov, block.kmax, scale, xi)
     xi = rng.standard_normal((size, len(entities), block.d))
     if block.kind == DIAGONAL:
         return which, theta + np.sqrt(scale * cov) * xi

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
 from nearline.features import Design
-from nearline.glmix import _evidence, _search
-from nearline.glmix._codes import DIAGONAL
+from nearline.glmix import _evidence, _lowrank_rows, _search
+from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK
 from nearline.glmix._effects import Fixed
+from nearline.glmix._lowrank import LowRank, pack
 from nearline.glmix._packed import unpack
 from nearline.glmix._state import Belief, Block
 
@@ -71,22 +72,27 @@ def learn(
 
 
 def refresh(blocks: Sequence[Block], least: int) -> dict[str, Belief]:
-    """Re-estimate priors from the current posteriors and re-base every posterior; see `GLMix.refresh_priors`."""
+    """Re-estimate priors from the current posteriors and re-base every posterior; see `GLMix.refresh_priors`.
+
+    Diagonal and low-rank blocks, whose priors are variances, take the diagonal of the joint estimate.
+    """
     changed = {}
     for block in blocks:
         touched = np.flatnonzero(block.counts[: block.entities] > 0)
         if isinstance(block.effect, Fixed) or len(touched) < least:
             continue
-        belief = em_belief(block, touched, "full" if block.kind != DIAGONAL else "diagonal", mean=True)
+        belief = em_belief(block, touched, "full" if block.kind == FULL else "diagonal", mean=True)
         rebase(block, belief)
         changed[block.name] = belief
     return changed
 
 
 def posteriors(block: Block, entities: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """(θ_e, V_e) of some entities in float64: (E, d) and (E, d, d), or (E, d) variances of a diagonal block."""
+    """(θ_e, V_e) of some entities in float64: (E, d) and (E, d, d), or (E, d) variances unless the block is full."""
     theta = block.mean[entities].astype(np.float64)
     cov = block.cov[entities].astype(np.float64)
+    if block.kind == LOWRANK:
+        return theta, _lowrank_rows.variances(cov, block.d, block.kmax)
     if block.kind == DIAGONAL:
         return theta, cov
     j, k = np.indices((block.d, block.d))
@@ -100,13 +106,14 @@ def _in_chunks(entities: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool) -> Belief:
-    """One expectation-maximisation step over the prior of a block."""
+    """One expectation-maximisation step over the prior of a block; a low-rank one has no joint prior to learn."""
+    structure = "diagonal" if block.kind == LOWRANK and structure == "full" else structure
     total_mean, total_V, total_square = np.zeros(block.d), np.zeros((block.d, block.d)), np.zeros((block.d, block.d))
     for part in _in_chunks(entities):
         theta, V = posteriors(block, part)
         total_mean += theta.sum(axis=0)
         total_square += theta.T @ theta
-        total_V += np.diag(V.sum(axis=0)) if block.kind == DIAGONAL else V.sum(axis=0)
+        total_V += V.sum(axis=0) if block.kind == FULL else np.diag(V.sum(axis=0))
     n, average = len(entities), total_mean / len(entities)
     mu0 = average if mean else block.belief.mu0(block.columns)
     spread = total_square / n - np.outer(average, mu0) - np.outer(mu0, average) + np.outer(mu0, mu0)
@@ -129,12 +136,16 @@ def rebase(block: Block, belief: Belief) -> None:
     """Move every posterior of a block to a new prior, keeping what its data said: J = H − Λ0, j = Hθ − Λ0 μ0."""
     n = block.entities
     old_mu0, old0 = block.prior_arrays()
+    old_precision = 1.0 / block.belief.variance0(block.columns)
     block.belief = belief
     mu0, cov0 = block.prior_arrays()
     touched = np.flatnonzero(block.counts[:n] > 0)
     untouched = np.flatnonzero(block.counts[:n] <= 0)
     block.mean[untouched], block.cov[untouched] = mu0, cov0
     for part in _in_chunks(touched):
+        if block.kind == LOWRANK:
+            _rebase_rows(block, part, (old_mu0, old_precision))
+            continue
         block.mean[part], block.cov[part] = _rebased(block, part, (old_mu0, old0), (mu0, cov0))
 
 
@@ -151,3 +162,15 @@ def _rebased(
     j = np.einsum("eij,ej->ei", P, theta) - Lambda_old @ old[0] + Lambda_new @ new[0]
     rows, cols = np.tril_indices(block.d)
     return np.einsum("eij,ej->ei", H_inverse, j), H_inverse[:, rows, cols]
+
+
+def _rebase_rows(block: Block, part: NDArray[np.int64], old: tuple[Floats, Floats]) -> None:
+    """Re-base low-rank posteriors in place: only h and the mean change, h ← h − Λ0_old + Λ0_new."""
+    mu0, precision = block.belief.mu0(block.columns), 1.0 / block.belief.variance0(block.columns)
+    rows = block.cov[part].astype(np.float64)
+    for e, H in zip(part, _lowrank_rows.unpacked(rows, block.d, block.kmax)):
+        theta = block.mean[e].astype(np.float64)
+        # A random walk may have taken h below the prior's precision.
+        new = LowRank(np.maximum(H.h - old[1], 0.0) + precision, H.Q)
+        j = H.h * theta + H.Q @ (H.Q.T @ theta) - old[1] * old[0] + precision * mu0
+        block.mean[e], block.cov[e] = new.solve(j), pack(new, block.kmax)

@@ -169,7 +169,7 @@ def _restore(blocks: list[Block], states: list[Mapping[str, Any]], path: Path) -
         block.restore(
             kind=state["kind"], slots=state["slots"], columns=state["columns"], belief=_belief_from(state, tensors, r),
             mean=tensors[f"{r}.mean"], cov=tensors[f"{r}.cov"], last=tensors[f"{r}.last"],
-            counts=tensors[f"{r}.counts"],
+            counts=tensors[f"{r}.counts"], kmax=state.get("kmax"),
         )  # fmt: skip
 
 
@@ -190,6 +190,7 @@ def _block_state(block: Block) -> dict[str, Any]:
     return {
         "name": block.name,
         "kind": int(block.kind),
+        "kmax": block.kmax,
         "known_slots": block.known_slots,
         "slots": block.slots,
         "columns": block.columns,

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
-from nearline.glmix import _fold
+from nearline.glmix import _fold, _lowrank_rows
+from nearline.glmix import _lowrank as lowrank
 from nearline.glmix._arena import Arena
-from nearline.glmix._codes import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
+from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK, NEVER, PER_UPDATE, REVERTING, STABILISED
 from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, per_column
+from nearline.glmix._lowrank import row_size
 from nearline.glmix._packed import diagonal_indices, pack, packed_size, unpack
 
 Array = NDArray[Any]
@@ -25,6 +27,9 @@ Array = NDArray[Any]
 FORMS = {"reverting": REVERTING, "stabilised": STABILISED, "per_update": PER_UPDATE}
 # Up to these many dimensions "auto" keeps a full covariance; beyond, memory and time per event grow with their square.
 FULL_RANDOM, FULL_FIXED = 128, 512
+# Up to so many it keeps a low-rank one, whose time per event grows with the dimensions; beyond, variances alone.
+LOWRANK_MOST = 10_000
+KINDS = {"full": FULL, "diagonal": DIAGONAL, "lowrank": LOWRANK, "auto": FULL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,10 @@ class Block:
     d, entities
         Dimensions and known entities; arrays may hold more rows (capacity), never more dimensions.
     mean, cov
-        (capacity, d) and (capacity, packed size) in the storage dtype.
+        (capacity, d) and (capacity, cov_size) in the storage dtype; `cov` holds packed covariances, variances, or the
+        rows of `nearline.glmix._lowrank`, by `kind`.
+    kmax
+        Columns that a low-rank row has room for; compression keeps the effect's `rank`.
     last, counts
         Time of the last update (NaN before the first) and events learned, per entity.
     slots, columns
@@ -104,8 +112,8 @@ class Block:
     """
 
     def __init__(self, effect: Effect, dtype: str) -> None:
-        if effect.posterior == "lowrank":
-            raise ConfigError(f"effect {effect.name!r}: posterior='lowrank' is not available yet; use 'auto'")
+        if effect.rank < 1 and effect.posterior in ("lowrank", "auto"):
+            raise ConfigError(f"effect {effect.name!r}: rank={effect.rank!r} must be at least 1; 16 is the default")
         self.effect, self.dtype = effect, np.dtype(dtype)
         self.belief = Belief(effect.prior, effect.forgetting)
         self.d, self.entities = 0, 0
@@ -113,7 +121,7 @@ class Block:
         self.known_slots = 0
         self.slots: list[int] = []
         self.columns: list[str] = []
-        self.kind = DIAGONAL if effect.posterior == "diagonal" else FULL
+        self.kind, self.kmax = KINDS[effect.posterior], _lowrank_rows.kmax_of(effect.rank)
         self._reset_arrays(16)
         self._mean_last()
 
@@ -124,7 +132,9 @@ class Block:
 
     @property
     def cov_size(self) -> int:
-        """Stored covariance numbers per entity."""
+        """Numbers per entity in `cov`."""
+        if self.kind == LOWRANK:
+            return row_size(self.d, self.kmax)
         return self.d if self.kind == DIAGONAL else packed_size(self.d)
 
     @property
@@ -162,10 +172,12 @@ class Block:
         self._counts = Arena((), np.int32)
 
     def prior_arrays(self) -> tuple[Array, Array]:
-        """(mu0, cov0) in float64, cov0 laid out as a row of `cov`."""
+        """(mu0, cov0) in float64, cov0 laid out as a row of `cov`; a low-rank one starts from variances alone."""
         mu0 = self.belief.mu0(self.columns)
         if self.kind == DIAGONAL:
             return mu0, self.belief.variance0(self.columns)
+        if self.kind == LOWRANK:
+            return mu0, lowrank.pack(lowrank.LowRank.prior(1.0 / self.belief.variance0(self.columns)), self.kmax)
         rows, cols = np.tril_indices(self.d)
         return mu0, self.belief.V0(self.columns)[rows, cols]
 
@@ -174,23 +186,39 @@ class Block:
         if not columns:
             return
         old_d, old_mean, old_cov, n = self.d, self.mean, self.cov, self.entities
+        kind = self._chosen_kind(old_d + len(columns))
+        if kind != self.kind:
+            old_cov, self.kind = self._as_kind(kind), kind
         self.slots += slots
         self.columns += columns
         self.d += len(columns)
-        demote = self._chosen_kind() == DIAGONAL and self.kind == FULL
-        if demote:
-            old_cov = np.ascontiguousarray(old_cov[:, diagonal_indices(old_d)])
-            self.kind = DIAGONAL
         self._reset_arrays(max(16, n))
         mu0, cov0 = self.prior_arrays()
         size = old_cov.shape[1]
         self.mean[:n, :old_d], self.mean[:n, old_d:] = old_mean[:n], mu0[old_d:]
         self.cov[:n, :size], self.cov[:n, size:] = old_cov[:n], cov0[size:]
 
-    def _chosen_kind(self) -> int:
-        if self.effect.posterior == "auto":
-            return FULL if self.d <= (FULL_FIXED if isinstance(self.effect, Fixed) else FULL_RANDOM) else DIAGONAL
-        return DIAGONAL if self.effect.posterior == "diagonal" else FULL
+    def _chosen_kind(self, d: int) -> int:
+        if self.effect.posterior != "auto":
+            return self.kind
+        full = FULL_FIXED if isinstance(self.effect, Fixed) else FULL_RANDOM
+        wanted = FULL if d <= full else LOWRANK if d <= LOWRANK_MOST else DIAGONAL
+        # What a smaller posterior has dropped is gone: it is never made larger again.
+        return max(self.kind, wanted, key=(FULL, LOWRANK, DIAGONAL).index)
+
+    def _as_kind(self, kind: int) -> Array:
+        """Rows of `cov` for the known entities as another, smaller kind of posterior keeps them."""
+        cov, n = self.cov[: self.entities], self.entities
+        if kind == DIAGONAL and self.kind == FULL:
+            return np.ascontiguousarray(cov[:, diagonal_indices(self.d)])
+        if kind == DIAGONAL:
+            return _lowrank_rows.variances(cov, self.d, self.kmax)
+        precision = 1.0 / self.belief.variance0(self.columns)
+        out = np.tile(lowrank.pack(lowrank.LowRank.prior(precision), self.kmax), (n, 1))
+        for e in np.flatnonzero(self.counts[:n] > 0) if self.d else ():
+            V = unpack(cov[e].astype(np.float64))
+            out[e] = lowrank.pack(_lowrank_rows.from_covariance(V, precision, self.effect.rank), self.kmax)
+        return out
 
     def grow_entities(self, entities: int) -> None:
         """Append entities at the prior."""
@@ -211,15 +239,16 @@ class Block:
         n = self.entities
         twin.restore(
             self.kind, self.slots, self.columns, self.belief, self.mean[:n], self.cov[:n], self.last[:n],
-            self.counts[:n],
+            self.counts[:n], self.kmax,
         )  # fmt: skip
         return twin
 
     def restore(
         self, kind: int, slots: Sequence[int], columns: Sequence[str], belief: Belief, mean: Array, cov: Array,
-        last: Array, counts: Array,
+        last: Array, counts: Array, kmax: int | None = None,
     ) -> None:  # fmt: skip
         """Take over saved posteriors."""
+        self.kmax = kmax or self.kmax
         self.kind, self.slots, self.columns, self.belief = kind, list(slots), list(columns), belief
         self.d, self.entities = len(self.columns), len(mean)
         self._reset_arrays(len(mean))
@@ -246,14 +275,43 @@ class Block:
         theta[codes < 0], cov[codes < 0] = prior
         since = np.where(codes < 0, np.nan, time - self.last[codes])
         moved = np.flatnonzero(~np.isnan(since) if self.belief.form == PER_UPDATE else since > 0)
+        delta = self._discounts(since[moved])
+        if self.kind == LOWRANK:
+            self._relax_rows(theta, cov, moved, delta, since, events)
+            return theta, cov
         if self.belief.form != NEVER and len(moved):
-            rate = self.belief.rate
-            factor = rate if self.belief.form == PER_UPDATE else _fold.time_factor(since[moved], rate)
-            delta = np.broadcast_to(factor, len(moved))[:, None]
+            delta = delta[:, None]
             fold = _reverted if self.belief.form == REVERTING else _stabilised
             theta[moved], cov[moved] = fold(theta[moved], cov[moved], *prior, delta)
         self._walk(cov, prior[1], np.maximum(since, 0.0), events)
         return theta, cov
+
+    def _discounts(self, since: Array) -> Array:
+        """Share of the posterior that is left, per entity."""
+        rate = self.belief.rate
+        if self.belief.form == NEVER:
+            return np.ones(since.shape)
+        return np.broadcast_to(
+            rate if self.belief.form == PER_UPDATE else _fold.time_factor(since, rate), since.shape
+        )  # fmt: skip
+
+    def _relax_rows(
+        self, theta: Array, rows: Array, moved: Array, delta: Array, since: Array, events: Array | int
+    ) -> None:
+        """Fold and walk low-rank posteriors in place, one entity after the other."""
+        precision, mu0 = 1.0 / self.belief.variance0(self.columns), self.belief.mu0(self.columns)
+        event, second = self.belief.walks(self.columns)
+        times = np.broadcast_to(events, since.shape)
+        share = np.ones(since.shape)
+        share[moved] = delta
+        for e in np.flatnonzero(~np.isnan(since)):
+            growth = times[e] * event + max(float(since[e]), 0.0) * second
+            if share[e] >= 1.0 and not growth.any():
+                continue
+            H = lowrank.unpack(rows[e], self.d, self.kmax)
+            if share[e] < 1.0:
+                theta[e], H = _lowrank_rows.fold(self.belief.form, float(share[e]), theta[e], H, mu0, precision)
+            rows[e] = lowrank.pack(_lowrank_rows.walked(H, growth, precision), self.kmax)
 
     def _walk(self, cov: Array, cov0: Array, since: Array, events: Array | int) -> None:
         """Add random-walk variance, never beyond the prior's, to entities that were updated before."""

@@ -23,6 +23,7 @@ from nearline.glmix._kernels._lanes import (
     INNER,
     LINE,
     bytes_,
+    call,
     floats,
     int32s,
     ints,
@@ -33,7 +34,7 @@ from nearline.glmix._kernels._lanes import (
 from nearline.glmix._kernels._linalg import LEAF
 from nearline.glmix._kernels._plan import address, job
 from nearline.glmix._kernels._predict import STEP, margin, variance
-from nearline.glmix._kernels._records import REVERTING, ROWS, STABILISED, Blocks, Rows
+from nearline.glmix._kernels._records import LOWRANK, REVERTING, ROWS, STABILISED, Blocks, Rows
 from nearline.glmix._kernels._scalar import IDENTITY, LOG, LOGIT, derivatives
 
 MAX_STEPS = 60
@@ -108,6 +109,8 @@ def fetch(rows: Any, b: Any, r: int, i: int) -> None:
             prefetch(b.mean_at + e * b.mean_step + k)
         for k in range(0, min(b.cov_step, AHEAD), LINE):
             prefetch(b.cov_at + e * b.cov_step + k)
+        prefetch(b.last_at + 8 * e)
+        prefetch(b.count_at + 4 * e)
 
 
 @njit(**INLINE)
@@ -132,7 +135,11 @@ def learn(link: int, rows: Any, plan: int, R: int, like: Any, i: int, n: int, al
         if i + 1 < n:
             fetch(rows, b, r, i + 1)
         if b.entity >= 0:
-            downdate(b, like, a, c, h)
+            if b.kind == LOWRANK:
+                b.step, b.gain = a, h / (1.0 + h * max(s - b.own, 0.0))
+                call(b.absorb, plan + r * STEP)
+            else:
+                downdate(b, like, a, c, h)
             int32s(b.count_at)[b.entity] += 1
             if not b.since <= 0.0:
                 floats(b.last_at)[b.entity] = time

@@ -38,7 +38,7 @@ def forget(
     S, k, root = records(row, d, kmax), int(row[0]), math.sqrt(delta)
     for j in range(d):
         q = S[j]
-        q[kmax] = prior[j] + delta * max(q[kmax] - prior[j], 0.0)
+        q[kmax] = prior[j] + delta * (q[kmax] - prior[j])
         for i in range(k):
             q[i] *= root
     refactor(row, d, kmax, scratch)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearline._errors import StateError
 from nearline.glmix._kernels._forget import relax_address
 from nearline.glmix._kernels._lanes import LANES
-from nearline.glmix._kernels._records import NEVER, PLAN, ROWS, Blocks, Rows
+from nearline.glmix._kernels._records import LOWRANK, NEVER, PLAN, ROWS, Blocks, Rows
 
 Sizes = tuple[int, int, int, int]
 """(R, D, P, K): blocks, most dimensions, most covariance numbers, most features of a row."""
@@ -65,11 +65,34 @@ def _walks(b: Blocks, keep: _Keep) -> dict[str, Any]:
     still = (b.walk_event <= 0.0) & (b.walk_second <= 0.0)
     dims = np.argsort(still, axis=1, kind="stable")
     step = np.arange(len(b.d)) * dims.shape[1] * 8
-    return {"walking": (~still).sum(axis=1) * b.walks, "walk_dims": keep.address(dims, _INT) + step}
+    # A low-rank block walks when it relaxes, on a copy.
+    walking = (~still).sum(axis=1) * (b.walks & (b.kinds != LOWRANK))
+    return {"walking": walking, "walk_dims": keep.address(dims, _INT) + step}
 
 
-def _relax(b: Blocks) -> int:
-    return relax_address(b.like.dtype) if (b.forms != NEVER).any() else 0
+def _relax(b: Blocks) -> NDArray[np.int64]:
+    """The function that forgets, where there is something to forget."""
+    forgets = (b.forms != NEVER) & (b.kinds != LOWRANK)
+    return np.where(forgets, relax_address(b.like.dtype) if forgets.any() else 0, 0)
+
+
+def _lowrank(b: Blocks, keep: _Keep) -> dict[str, Any]:
+    """What low-rank blocks need beyond the rest; a model without any compiles nothing for them."""
+    wide = b.kinds == LOWRANK
+    if not wide.any():
+        return {}
+    from nearline.glmix._kernels._lowrank_event import addresses
+
+    moves = wide & ((b.forms != NEVER) | b.walks)
+    functions = addresses(b.like.dtype, bool(moves.any()))
+    room = 4 * b.kmax + 2 * b.kmax**2 + 2 * b.d
+    work = np.zeros((len(b.d), int(room[wide].max())))
+    keep.append(work)
+    return {
+        "kmax": b.kmax, "rank": b.rank, "project": functions.project, "absorb": functions.absorb,
+        "work": address(work) + np.arange(len(b.d)) * work.strides[0],
+        "relax": np.where(moves, functions.relax, _relax(b)),
+    }  # fmt: skip
 
 
 def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[np.int64]:
@@ -81,7 +104,7 @@ def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[np.int64]:
         "d": b.d, "size": b.size, "kind": b.kinds, "of": b.of, "loaded": b.loaded, "form": b.forms,
         "rate": b.rates.astype(_FLOAT).view(_INT), "mean_step": b.d * itemsize, "cov_step": b.size * itemsize,
         "mean_at": b.mean_at, "cov_at": b.cov_at, "last_at": b.last_at, "count_at": b.count_at, "relax": _relax(b),
-        **shares, **_walks(b, keep),
+        **shares, **_walks(b, keep), **_lowrank(b, keep),
     }  # fmt: skip
     tables = {"local": _INT32, "mu0": b.like.dtype, "cov0": b.like.dtype, "walk_event": _FLOAT, "walk_second": _FLOAT}
     for name, dtype in tables.items():

@@ -27,7 +27,7 @@ from nearline.glmix._kernels._lanes import (
     take,
     total,
 )
-from nearline.glmix._kernels._records import DENSE, DIAGONAL, NEVER, PLAN
+from nearline.glmix._kernels._records import DENSE, DIAGONAL, FULL, LOWRANK, PLAN
 
 STEP = PLAN.itemsize
 
@@ -57,7 +57,7 @@ def locate(rows: Any, plan: int, like: Any, r: int, i: int) -> Any:
         b.mean = b.mean_at + e * b.mean_step
         b.cov = b.cov_at + e * b.cov_step
         b.since = floats(rows.time)[i] - floats(b.last_at)[e]
-        if b.form != NEVER and not math.isnan(b.since):
+        if b.relax != 0 and not math.isnan(b.since):
             call(b.relax, plan + r * STEP)
     if b.walking > 0:
         walk(b, like)
@@ -119,7 +119,7 @@ def lay_out(plan: int, R: int, like: Any) -> None:
     """
     for r in range(R):
         b = block_at(plan + r * STEP)
-        if b.of >= 0 or b.loaded or (3 * b.used > b.d and b.kind != DIAGONAL):
+        if b.of >= 0 or b.loaded or (3 * b.used > b.d and b.kind == FULL):
             write_out(b)
     for r in range(R):
         b = block_at(plan + r * STEP)
@@ -150,9 +150,14 @@ def margin(rows: Any, plan: int, R: int, like: Any, i: int) -> Any:
 
 @njit(**INNER)
 def variance(plan: int, R: int, like: Any) -> Any:
-    """Variance s of the row that `margin` has just seen; leaves S x in every block."""
+    """Variance s of the row that `margin` has just seen; leaves S x, or what stands for it, in every block."""
     lay_out(plan, R, like)
     s = 0.0
     for r in range(R):
-        s += times(block_at(plan + r * STEP), like)
+        b = block_at(plan + r * STEP)
+        if b.kind == LOWRANK:
+            call(b.project, plan + r * STEP)
+            s += b.own
+        else:
+            s += times(b, like)
     return s

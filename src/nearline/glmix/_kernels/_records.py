@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """R blocks; every field but `local` and `like` has one entry per block."""
+    """R blocks; every field but `local` and `like` has one entry per block; low-rank ones need `kmax` and `rank`."""
 
     local: NDArray[np.int32]  # (R, slots): the block's own dimension of a slot, or −1
     d: Ints
@@ -60,6 +60,8 @@ class Blocks(NamedTuple):
     walk_event: Floats  # (R, D): variance per event
     walk_second: Floats  # (R, D): variance per second
     like: Any  # empty array of the storage dtype
+    kmax: Any = 0  # columns that a low-rank row has room for
+    rank: Any = 0  # columns that compression keeps
 
 
 def _record(numbers: str, addresses: str, event: str, floats: str) -> np.dtype[Any]:
@@ -71,15 +73,19 @@ ROWS = _record("n", "indptr indices values entities label weight offset time z s
 """`Rows` and the outputs of a kernel as addresses."""
 
 PLAN = _record(
-    "d size kind of loaded form walking mean_step cov_step",
-    "relax mean_at cov_at last_at count_at local mu0 cov0 walk_event walk_second walk_dims"
+    "d size kind of loaded form walking mean_step cov_step kmax rank",
+    "relax project absorb work mean_at cov_at last_at count_at local mu0 cov0 walk_event walk_second walk_dims"
     " x v q slots entries own_mean own_cov",
     "entity mean cov used",
-    "rate since",
+    "rate since own step gain",
 )
 """One block as numbers and addresses: of its posteriors, its prior, its working memory; then where an event finds it.
 
-`relax` is the address of the function that forgets (`_forget`); `walking` dimensions, listed at `walk_dims`, gain
-random-walk variance. In an event, `mean` and `cov` are the addresses of the posterior as of the event's time, `since`
-the seconds since its last update (NaN: none), `used` the entries of its design.
+`relax` is the address of the function that forgets (`_forget`), 0 where nothing changes with time; `walking`
+dimensions, listed at `walk_dims`, gain random-walk variance. In an event, `mean` and `cov` are the addresses of the
+posterior as of the event's time, `since` the seconds since its last update (NaN: none), `used` the entries of its
+design.
+
+A low-rank block has the functions `project` and `absorb` (`_lowrank_event`) and its own working memory, `work`; in an
+event they leave and take s_b (`own`), the step a along H⁻¹ x (`step`) and the precision ω gained along x (`gain`).
 """
