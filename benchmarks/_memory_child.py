@@ -1,4 +1,6 @@
-"""Grow a model to many entities in steps; print the bytes its posteriors hold and the process's peak (GB)."""
+"""Grow a model to many entities in steps; print the bytes its posteriors hold, and by how many GB the process grew at
+its peak over what it held with libraries and kernels loaded, and its peak in all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 import nearline as nl
 
@@ -17,14 +20,24 @@ def main() -> None:
         nl.Schema(label="y"), random=[nl.Random("key", on=["v"], intercept=False)], dtype="float32"
     )  # fmt: skip
     rng = np.random.default_rng(0)
+    model.partial_fit(events(rng, np.arange(100), d))
+    loaded = peak_gb()
     step = 20_000
     for start in range(0, entities, step):
-        keys = np.arange(start, min(start + step, entities))
-        values = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=len(keys) * d)), d)
-        model.partial_fit(pa.table({"key": keys, "v": values, "y": rng.integers(0, 2, len(keys))}))
+        model.partial_fit(events(rng, np.arange(start, min(start + step, entities)), d))
     assert model.block("key").d == d
     held = model.block("key").nbytes()
-    print(held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+    print(held, peak_gb() - loaded, peak_gb())
+
+
+def events(rng: np.random.Generator, keys: NDArray[np.int64], d: int) -> pa.Table:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=len(keys) * d)), d)
+    return pa.table({"key": keys, "v": values, "y": rng.integers(0, 2, len(keys))})
+
+
+def peak_gb() -> float:
+    """Largest resident set so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 if __name__ == "__main__":
