@@ -38,6 +38,9 @@ class Arena:
         if not _PRIVATE or size < _CHUNK:
             return None, np.zeros((rows, *self.shape), self.dtype)
         memory = mmap.mmap(-1, size, flags=_PRIVATE)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            # Events hop between entities: with small pages every hop also misses the address cache.
+            memory.madvise(mmap.MADV_HUGEPAGE)
         return memory, np.frombuffer(memory, self.dtype, size // self.dtype.itemsize).reshape(rows, *self.shape)
 
     def reserve(self, rows: int) -> None:

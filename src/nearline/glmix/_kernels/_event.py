@@ -132,8 +132,8 @@ def learn(link: int, rows: Any, plan: int, R: int, like: Any, i: int, n: int, al
         return
     for r in range(R):
         b = block_at(plan + r * STEP)
-        if i + 1 < n:
-            fetch(rows, b, r, i + 1)
+        if i + 8 < n:
+            fetch(rows, b, r, i + 8)
         if b.entity >= 0:
             if b.kind == LOWRANK:
                 b.step, b.gain = a, h / (1.0 + h * max(s - b.own, 0.0))
