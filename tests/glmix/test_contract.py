@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline import Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
-from nearline.glmix._codes import DIAGONAL, NEVER
+from nearline.glmix import _lowrank
+from nearline.glmix._codes import DIAGONAL, LOWRANK, NEVER
 from nearline.glmix._fold import ornstein_uhlenbeck, stabilised, time_factor
 from nearline.glmix._layout import entity_codes
 from nearline.glmix._packed import unpack
@@ -30,6 +31,7 @@ from nearline.glmix._state import Block
 
 SCHEMA = Schema(label="y", time="t", weight="w", offset="o", columns={"x": Numeric(0, 1)})
 EFFECTS = ("fixed", "random", "parent", "crossed", "loadings", "reverting", "stabilised")
+POSTERIORS = ("full", "diagonal", "lowrank")
 ROWS = 90
 
 
@@ -112,14 +114,14 @@ def state(model: GLMix) -> list[bytes]:
 
 def numbers(model: GLMix) -> np.ndarray:
     """Means and covariances in one vector."""
-    parts = [a[: b.entities].ravel() for b in model.blocks for a in (b.mean, b.cov)]
-    return np.concatenate(parts).astype(np.float64)
+    parts = [covariance(b, code).ravel() for b in model.blocks for code in range(b.entities)]
+    return np.concatenate([*(b.mean[: b.entities].ravel() for b in model.blocks), *parts]).astype(np.float64)
 
 
 def cases(**fixed: Any) -> list[Any]:
     out = []
     for effects in fixed.get("effects", EFFECTS):
-        for posterior in fixed.get("posterior", ("full", "diagonal")):
+        for posterior in fixed.get("posterior", POSTERIORS):
             for link in fixed.get("link", ("logit", "identity", "log")):
                 for mode in fixed.get("mode", ("event", "minibatch")):
                     name = f"{effects}-{posterior}-{link}-{mode}"
@@ -132,13 +134,19 @@ every_effect = pytest.mark.parametrize("case", cases(posterior=["full"], link=["
 event_only = pytest.mark.parametrize("case", cases(mode=["event"]))
 
 
+def covariance(block: Block, code: int) -> np.ndarray:
+    if block.kind == LOWRANK:
+        return np.linalg.inv(_lowrank.unpack(block.cov[code], block.d, block.kmax).precision())
+    return np.diag(block.cov[code]) if block.kind == DIAGONAL else unpack(block.cov[code])
+
+
 def relaxed_mean(block: Block, code: int, time: float) -> np.ndarray:
     """Mean of an entity, forgotten by one of the reference folds up to a time; the prior's if it was never updated."""
     mu0, V0 = block.belief.mu0(block.columns), block.belief.V0(block.columns)
     if code < 0 or np.isnan(block.last[code]):
         return mu0
     theta, since, form = block.mean[code], max(time - block.last[code], 0.0), block.belief.forgetting.form
-    V = np.diag(block.cov[code]) if block.kind == DIAGONAL else unpack(block.cov[code])
+    V = covariance(block, code)
     if block.belief.form == NEVER:
         return theta
     factor = block.belief.rate if form == "per_update" else float(time_factor(since, block.belief.rate))
@@ -275,7 +283,7 @@ def test_splitting_a_table_changes_no_bit(case: Case) -> None:
 @given(
     cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted),
     effects=st.sampled_from(EFFECTS),
-    posterior=st.sampled_from(["full", "diagonal"]),
+    posterior=st.sampled_from(POSTERIORS),
 )
 def test_splitting_anywhere_changes_no_bit(cuts: list[int], effects: str, posterior: str) -> None:
     case = Case(effects, posterior, "logit", "event")
@@ -439,4 +447,4 @@ def test_a_fork_lives_its_own_life(case: Case) -> None:
 
 
 def test_the_contract_covers_every_case() -> None:
-    assert len(cases()) == len(EFFECTS) * 2 * 3 * 2
+    assert len(cases()) == len(EFFECTS) * len(POSTERIORS) * 3 * 2
