@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nearline import Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
-from nearline.glmix import _lowrank_rows, _state
+from nearline import ConfigError, Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
+from nearline.glmix import _lowrank_rows, _priors, _state
 from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK
 from nearline.glmix._lowrank import LowRank, pack, unpack
 
@@ -87,6 +87,17 @@ def test_with_room_for_every_event_it_is_the_full_posterior(mode: Any, form: str
 
 
 @pytest.mark.parametrize("link", LINKS)
+def test_weight_k_equals_k_copies_in_a_minibatch(link: str) -> None:
+    """Section 4.3, as long as nothing is compressed."""
+    data, weight = table(1, link=link).to_pydict(), np.random.default_rng(3).integers(1, 4, 60)
+    once, copies = model("lowrank", link=link, mode="minibatch"), model("lowrank", link=link, mode="minibatch")
+    once.partial_fit({**data, "w": weight.astype(float)})
+    copies.partial_fit(pa.table({**data, "w": np.ones(60)}).take(np.repeat(np.arange(60), weight)))
+    later = table(2, link=link)
+    np.testing.assert_allclose(once._score(later, variances=True), copies._score(later, variances=True), rtol=1e-7)
+
+
+@pytest.mark.parametrize("link", LINKS)
 def test_every_link(link: str) -> None:
     full, wide = both(link=link)
     for mode in ("event", "minibatch"):
@@ -129,6 +140,18 @@ def test_refreshed_priors_are_the_full_posteriors_variances() -> None:
     np.testing.assert_allclose(b.mean, a.mean, atol=1e-9)
     np.testing.assert_allclose(np.diagonal(b.covariance), np.diagonal(a.covariance), rtol=1e-9)
     assert np.isfinite(wide.partial_fit(table(2)).margin).all()
+
+
+def test_a_prior_too_wide_for_memory_is_left_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_priors, "WIDEST", 20)
+    wide = model("lowrank", rank=6)
+    wide.partial_fit(table(1))
+    before = wide.block("user").belief
+    assert wide.refresh_priors(least=1) == {}
+    assert wide.block("user").belief is before
+    with pytest.raises(ConfigError, match=r"effect 'user': .* 22 coefficients .* structure='scalar'"):
+        wide.learn_priors(table(1), method="evidence")
+    assert wide.learn_priors(table(1), method="evidence", rounds=1, structure="scalar").evaluations > 0
 
 
 def test_rebasing_on_the_same_prior_changes_nothing() -> None:

@@ -28,6 +28,8 @@ from nearline.glmix._state import Belief, Block
 Floats = NDArray[np.float64]
 
 CHUNK = 4096
+# Beyond so many coefficients a low-rank block's prior covariance, which is kept as a matrix, is not learned.
+WIDEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,22 @@ def learn(
 def refresh(blocks: Sequence[Block], least: int) -> dict[str, Belief]:
     """Re-estimate priors from the current posteriors and re-base every posterior; see `GLMix.refresh_priors`.
 
-    Diagonal and low-rank blocks, whose priors are variances, take the diagonal of the joint estimate.
+    Diagonal and low-rank blocks, whose priors are variances, take the diagonal of the joint estimate. A low-rank block
+    of more than 4,096 coefficients keeps its prior and is missing from what is returned.
     """
     changed = {}
     for block in blocks:
         touched = np.flatnonzero(block.counts[: block.entities] > 0)
-        if isinstance(block.effect, Fixed) or len(touched) < least:
+        if isinstance(block.effect, Fixed) or len(touched) < least or _too_wide(block):
             continue
         belief = em_belief(block, touched, "full" if block.kind == FULL else "diagonal", mean=True)
         rebase(block, belief)
         changed[block.name] = belief
     return changed
+
+
+def _too_wide(block: Block) -> bool:
+    return block.kind == LOWRANK and block.d > WIDEST
 
 
 def posteriors(block: Block, entities: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -107,6 +114,10 @@ def _in_chunks(entities: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool) -> Belief:
     """One expectation-maximisation step over the prior of a block; a low-rank one has no joint prior to learn."""
+    if _too_wide(block):
+        raise ConfigError(
+            f"effect {block.name!r}: a prior for {block.d:,} coefficients takes too much memory; use structure='scalar'"
+        )
     structure = "diagonal" if block.kind == LOWRANK and structure == "full" else structure
     total_mean, total_V, total_square = np.zeros(block.d), np.zeros((block.d, block.d)), np.zeros((block.d, block.d))
     for part in _in_chunks(entities):
