@@ -3,6 +3,9 @@
 The event kernels call these by address, as C functions of the address of one block's record: `project` before an event
 is decided on, `absorb` once it is learned, `relax` before both where time has passed. `project` leaves in the block's
 working memory what `absorb` needs, and writes nothing of the posterior.
+
+What is compiled here is found on disk by this file's text alone: who changes `_lowrank`, `_lowrank_fold` or the layout
+of `PLAN` must clear `__pycache__`, or old code runs.
 """
 
 from __future__ import annotations
