@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _links, _priors, _replay
-from nearline.glmix._effects import INTERCEPT, Fixed, Forgetting, Loadings, PerColumn, Prior, per_column
+from nearline.glmix._effects import DAY, INTERCEPT, Fixed, Forgetting, PerColumn, Prior, Random, per_column
 from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
@@ -159,13 +159,16 @@ def _settings(blocks: Sequence[Block], design: Design, walks: bool, half_lives: 
         columns = dict.fromkeys(block.columns)
         groups = [[*columns]] if isinstance(block.effect, Fixed) else [[column] for column in columns]
         settings += [_variance(block, group) for group in groups if group]
-        intercept = INTERCEPT in columns and not isinstance(block.effect, (Fixed, Loadings))
-        if walks and intercept:
-            settings.append(_walk(block, "walk_per_event", 0.01))
+        # What all rows share drifts, but does not return to zero while nobody looks: noise for it, no half-life.
+        if walks and span > 0 and columns and isinstance(block.effect, Fixed):
+            settings.append(_walk(block, "walk_per_day", list(columns), 0.01 * DAY / span))
+        if not isinstance(block.effect, Random):
+            continue
+        if walks and INTERCEPT in columns:
+            settings.append(_walk(block, "walk_per_event", [INTERCEPT], 0.01))
             if span > 0:
-                settings.append(_walk(block, "walk_per_day", 0.1 * 86_400.0 / span))
-        forgets = block.belief.forgetting.form != "per_update"
-        if half_lives and span > 0 and forgets and not isinstance(block.effect, Loadings):
+                settings.append(_walk(block, "walk_per_day", [INTERCEPT], 0.1 * DAY / span))
+        if half_lives and span > 0 and block.belief.forgetting.form != "per_update":
             settings.append(_half_life(block, span))
     return settings
 
@@ -181,12 +184,12 @@ def _variance(block: Block, columns: Sequence[str]) -> Setting:
     return Setting(block, f"{block.name}: variance", lambda b: b.prior.variance_of(columns[0]), write, 1.0)
 
 
-def _walk(block: Block, field: str, start: float) -> Setting:
+def _walk(block: Block, field: str, columns: Sequence[str], start: float) -> Setting:
     def read(belief: Belief) -> float:
-        return per_column(getattr(belief.forgetting, field), INTERCEPT, 0.0)
+        return per_column(getattr(belief.forgetting, field), columns[0], 0.0)
 
     def write(belief: Belief, value: float) -> Belief:
-        walk = {**_mapping(getattr(belief.forgetting, field)), INTERCEPT: value}
+        walk = {**_mapping(getattr(belief.forgetting, field)), **dict.fromkeys(columns, value)}
         changed: dict[str, Any] = {field: walk}
         return replace(belief, forgetting=replace(belief.forgetting, **changed))
 
