@@ -71,7 +71,7 @@ class Joint:
         return found.x, float(found.fun)
 
 
-@pytest.mark.parametrize("posterior", ["full", "diagonal"])
+@pytest.mark.parametrize("posterior", ["full", "diagonal", "lowrank"])
 @pytest.mark.parametrize("link", LINKS)
 def test_the_fit_is_the_joint_mode(link: str, posterior: str) -> None:
     """Section 3: Φ is convex, so descent over blocks reaches the mode that a general optimiser finds."""
@@ -106,7 +106,7 @@ def test_covariances_are_conditional_on_the_other_blocks(link: str) -> None:
 @given(
     seed=st.integers(0, 10_000),
     link=st.sampled_from(LINKS),
-    posterior=st.sampled_from(["full", "diagonal"]),
+    posterior=st.sampled_from(["full", "diagonal", "lowrank"]),
     users=st.integers(1, 40),
     loadings=st.booleans(),
 )

@@ -242,9 +242,10 @@ def test_a_failing_entity_is_refused_by_all_blocks_and_the_others_learn(link: st
 
 
 @pytest.mark.parametrize("mode", ["event", "minibatch"])
+@pytest.mark.parametrize("posterior", ["full", "diagonal", "lowrank"])
 @pytest.mark.parametrize("forgetting", [None, Forgetting(half_life=5.0), Forgetting(walk_per_event={"*": 0.1})])
-def test_a_refused_row_changes_nothing(mode: Any, forgetting: Forgetting | None) -> None:
-    user = Random("user", on=["b"], posterior="full", forgetting=forgetting)
+def test_a_refused_row_changes_nothing(mode: Any, posterior: Any, forgetting: Forgetting | None) -> None:
+    user = Random("user", on=["b"], posterior=posterior, forgetting=forgetting)
     model = GLMix(SCHEMA, Fixed("a"), [user], mode=mode)
     data = table(link="logit")
     model.partial_fit(data)

@@ -108,11 +108,12 @@ def test_draws_add_up_over_effects_and_differ_between_entities() -> None:
     np.testing.assert_allclose(np.var(model.sample(strangers, size=DRAWS, seed=3), axis=0), s, rtol=ERROR)
 
 
+@pytest.mark.parametrize("posterior", ["full", "diagonal", "lowrank"])
 @pytest.mark.parametrize("form", ["reverting", "stabilised", "per_update"])
-def test_draws_are_of_the_posterior_as_it_has_relaxed(form: Any) -> None:
+def test_draws_are_of_the_posterior_as_it_has_relaxed(form: Any, posterior: Any) -> None:
     delta: dict[str, Any] = {"delta": 0.5} if form == "per_update" else {"half_life": 100.0}
     forgetting = Forgetting(form=form, walk_per_event={"(intercept)": 0.01}, walk_per_day={"a": 5.0}, **delta)
-    model = GLMix(SCHEMA, NO_FIXED, [Random("user", on=["a"], forgetting=forgetting)])
+    model = GLMix(SCHEMA, NO_FIXED, [Random("user", on=["a"], forgetting=forgetting, posterior=posterior)])
     model.partial_fit(table())
     data = {**table(seed=1, n=4), "t": np.array([1050.0, 1100.0, 1300.0, 1e6])}
     for k in range(4):
@@ -263,6 +264,7 @@ def test_coefficients_of_nobody() -> None:
 
 MODELS: dict[str, list[Any]] = {
     "one": [Random("user", on=["a", "g"])],
+    "low rank": [Random("user", on=["a", "g"], posterior="lowrank", rank=2)],
     "parent": [Random("item", on=["a"], parent="user")],
     "crossed": [Random("user", on=["b"], posterior="diagonal"), Random(("user", "item"), on=["g"])],
     "loadings": [Random("user", on=["a", "g"]), Random("item"), Loadings("item", of="user"), Loadings("g", of="user")],

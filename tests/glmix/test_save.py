@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[Fixed | None, list[Any]]] = {
     "fixed": (Fixed("x", "tags", "text", "v", "age", prior=Prior({"x": 2.0, "*": 0.5}, {"x": 0.1})), []),
     "no fixed": (Fixed(intercept=False), [Random("user", on=["x"], posterior="diagonal", rank=3)]),
     "composite": (Fixed("x", posterior="diagonal"), [Random(("user", "item"), on=["x"], intercept=False, name="pair")]),
+    "low rank": (Fixed("x", "text", posterior="lowrank", rank=2), [Random("user", on=["text"], posterior="lowrank")]),
     "parent": (Fixed(), [Random("item", on=["age"], parent="user")]),
     "forgetful": (
         Fixed("x", forgetting=Forgetting(half_life=60.0)),
