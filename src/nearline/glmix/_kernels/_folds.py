@@ -26,7 +26,7 @@ def fold_reverting(a: float, mean: Any, cov: Any, mu0: Any, cov0: Any) -> None:
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def invert_packed(packed: Any, out: Any) -> bool:
-    """Invert: out (d × d, both triangles) ← inverse of a packed symmetric positive definite matrix; False if it is not."""
+    """Invert a packed symmetric positive definite matrix into out (d × d, both triangles); False if it is not."""
     d = out.shape[0]
     for j in range(d):
         base = j * (j + 1) // 2
