@@ -28,7 +28,7 @@ demo: $(VENV)/.core
 	$(BIN)/nearline demo --out out/demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
