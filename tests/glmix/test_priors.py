@@ -73,6 +73,11 @@ def test_evidence_recovers_a_variance_for_every_dimension_and_the_mean() -> None
     V = np.array([[1.0, 0.5, 0.0], [0.5, 0.6, -0.2], [0.0, -0.2, 0.3]])
     mean = np.array([0.5, -1.0, 0.2])
     error = 5 * np.sqrt(2 / 1500)
+    short = GLMix(SCHEMA, NO_FIXED, [user()], link="identity")
+    half_way = short.learn_priors(simulate(V, users=200), method="evidence", structure="full", rounds=1)
+    refit = short.fit(simulate(V, users=200), cycles=3, tolerance=0.0)
+    assert half_way.evaluations == 10
+    assert refit.log_evidence["user"] / 1600 == pytest.approx(half_way.after, rel=1e-9)
     diagonal, full = (GLMix(SCHEMA, NO_FIXED, [user()], link="identity") for _ in range(2))
     data = simulate(V)
     found = diagonal.learn_priors(data, method="evidence", structure="diagonal", rounds=4).beliefs["user"]
@@ -219,9 +224,13 @@ def test_refreshing_priors_is_a_step_of_expectation_maximisation() -> None:
     block = model.block("user")
     theta, V = block.mean[:80].copy(), unpack(block.cov[:80])
     belief = model.refresh_priors()["user"]
-    centred = theta - theta.mean(axis=0)
+    # On a column of the fixed effect the mean is the fixed effect's to carry.
+    shared = np.array([column in model.block("fixed").columns for column in block.columns])
+    assert shared.any()
+    assert not shared.all()
+    np.testing.assert_allclose(belief.mean, np.where(shared, 0.0, theta.mean(axis=0)), atol=1e-12)
+    centred = theta - belief.mean
     second = V.mean(axis=0) + centred.T @ centred / 80
-    np.testing.assert_allclose(belief.mean, theta.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(np.diag(belief.covariance), np.diag(second), rtol=1e-10)
     np.testing.assert_allclose(belief.covariance[0, 1], second[0, 1] * 80 / 83, rtol=1e-10)
 
@@ -327,3 +336,15 @@ def test_a_search_turns_on_only_what_pays() -> None:
     assert forgetting == Forgetting()
     off = GLMix(SCHEMA, Fixed(), [user()]).learn_priors(data, rounds=1, walks=False, half_lives=False)
     assert off.evaluations < found.evaluations
+
+
+def test_refreshing_leaves_posteriors_that_noise_made_less_sure_than_the_old_prior_as_they_are() -> None:
+    """H − Λ0 + Λ0' of section 5.1 is no precision where a random walk has taken H below Λ0 in some direction."""
+    data = simulate(np.diag([1.0, 0.01, 0.01]), users=80, noise=None)
+    walk = Forgetting(walk_per_event={"(intercept)": 0.5})
+    effect = Random("user", on=["a", "b"], prior=Prior(variance=4.0), forgetting=walk)
+    model = GLMix(SCHEMA, Fixed(), [effect], refresh_every=100)
+    model.partial_fit(data)
+    V = unpack(model.block("user").cov[:80])
+    assert np.linalg.eigvalsh(V).min() > 0
+    assert np.isfinite(model.decision_function(data)).all()

@@ -293,6 +293,7 @@ class GLMix:
 
             μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ],   H_e ← H_e − Λ0_old + Λ0_new
 
+        The mean moves only on columns that the fixed effect does not have: there it is the fixed effect's to carry.
         Effects with fewer than `least` touched entities keep their prior. What the data said is kept exactly.
         """
         return _priors.refresh(self.blocks, least)

@@ -20,7 +20,7 @@ from nearline._errors import ConfigError
 from nearline.features import Design
 from nearline.glmix import _evidence, _lowrank_rows, _search
 from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK
-from nearline.glmix._effects import Fixed
+from nearline.glmix._effects import Fixed, Loadings
 from nearline.glmix._lowrank import LowRank, pack
 from nearline.glmix._packed import unpack
 from nearline.glmix._state import Belief, Block
@@ -80,11 +80,15 @@ def refresh(blocks: Sequence[Block], least: int) -> dict[str, Belief]:
     of more than 4,096 coefficients keeps its prior and is missing from what is returned.
     """
     changed = {}
+    fixed = {column for block in blocks if isinstance(block.effect, Fixed) for column in block.columns}
     for block in blocks:
         touched = np.flatnonzero(block.counts[: block.entities] > 0)
         if isinstance(block.effect, Fixed) or len(touched) < least or _too_wide(block):
             continue
-        belief = em_belief(block, touched, "full" if block.kind == FULL else "diagonal", mean=True)
+        # On a column of the fixed effect the mean over entities is its to carry: moving it here would count it twice.
+        free = np.array([column not in fixed for column in block.columns], dtype=np.bool_)
+        moves = free & (not isinstance(block.effect, Loadings))
+        belief = em_belief(block, touched, "full" if block.kind == FULL else "diagonal", mean=moves)
         rebase(block, belief)
         changed[block.name] = belief
     return changed
@@ -112,8 +116,11 @@ def _in_chunks(entities: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [entities[start : start + CHUNK] for start in range(0, len(entities), CHUNK)]
 
 
-def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool) -> Belief:
-    """One expectation-maximisation step over the prior of a block; a low-rank one has no joint prior to learn."""
+def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean: bool | NDArray[np.bool_]) -> Belief:
+    """One expectation-maximisation step over the prior of a block; a low-rank one has no joint prior to learn.
+
+    `mean` says whether, or for which dimensions, the prior mean moves too.
+    """
     if _too_wide(block):
         raise ConfigError(
             f"effect {block.name!r}: a prior for {block.d:,} coefficients takes too much memory; use structure='scalar'"
@@ -126,7 +133,7 @@ def em_belief(block: Block, entities: NDArray[np.int64], structure: str, *, mean
         total_square += theta.T @ theta
         total_V += V.sum(axis=0) if block.kind == FULL else np.diag(V.sum(axis=0))
     n, average = len(entities), total_mean / len(entities)
-    mu0 = average if mean else block.belief.mu0(block.columns)
+    mu0 = np.where(mean, average, block.belief.mu0(block.columns))
     spread = total_square / n - np.outer(average, mu0) - np.outer(mu0, average) + np.outer(mu0, mu0)
     return replace(block.belief, mean=mu0, covariance=shape(total_V / n + spread, structure, n))
 
@@ -169,10 +176,27 @@ def _rebased(
         return (theta / V - old[0] / old[1] + new[0] / new[1]) / H, 1 / H
     Lambda_old, Lambda_new = np.linalg.inv(unpack(old[1])), np.linalg.inv(unpack(new[1]))
     P = np.linalg.inv(V)
-    H_inverse = np.linalg.inv(P - Lambda_old + Lambda_new)
+    H = P - Lambda_old + Lambda_new
+    # Random-walk noise can leave a posterior less sure than its old prior in some direction: it keeps what it has.
+    sound = _definite(H - 0.5 * Lambda_new)
+    H[~sound] = P[~sound]
+    H_inverse = np.linalg.inv(H)
     j = np.einsum("eij,ej->ei", P, theta) - Lambda_old @ old[0] + Lambda_new @ new[0]
     rows, cols = np.tril_indices(block.d)
-    return np.einsum("eij,ej->ei", H_inverse, j), H_inverse[:, rows, cols]
+    mean = np.where(sound[:, None], np.einsum("eij,ej->ei", H_inverse, j), theta)
+    return mean, np.where(sound[:, None], H_inverse[:, rows, cols], V[:, rows, cols])
+
+
+def _definite(matrices: Floats) -> NDArray[np.bool_]:
+    """Which of many symmetric matrices (E, d, d) are positive definite (E)."""
+    try:
+        np.linalg.cholesky(matrices)
+        return np.ones(len(matrices), dtype=np.bool_)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.zeros(1, dtype=np.bool_)
+        half = len(matrices) // 2
+        return np.concatenate([_definite(matrices[:half]), _definite(matrices[half:])])
 
 
 def _rebase_rows(block: Block, part: NDArray[np.int64], old: tuple[Floats, Floats]) -> None:
