@@ -10,6 +10,7 @@ import pytest
 from nearline import Fixed, GLMix, Loadings, Numeric, Prior, Random, Schema
 from nearline.evaluate import _metrics
 from nearline.glmix._packed import pack, unpack
+from nearline.glmix._terms import Terms
 
 SCHEMA = Schema(label="y", weight="w", offset="o", columns={c: Numeric(0, 1) for c in ("a", "b")})
 NO_FIXED = Fixed(intercept=False)
@@ -128,6 +129,21 @@ def test_a_batch_fit_is_stationary_in_each_side_given_the_other() -> None:
     assert fitted.converged
     np.testing.assert_allclose(slope_beta, 0.0, atol=1e-4)
     np.testing.assert_allclose(slope_gamma, 0.0, atol=1e-4)
+
+
+def test_terms_are_current_after_every_step() -> None:
+    """Gauss-Seidel: solving a block changes its own share of the scores and that of the loadings on it."""
+    data = table()
+    model = model_of()
+    model.partial_fit(data)
+    design, _ = model.design(data, learn=False)
+    terms = Terms(model.blocks, model.encoder.n_slots, design)
+    np.testing.assert_allclose(terms.margin, model.decision_function(data), atol=1e-12)
+    for r, block in enumerate(model.blocks):
+        block.mean[: block.entities] += 0.5
+        terms.refresh(r)
+        np.testing.assert_allclose(terms.margin, model.decision_function(data), atol=1e-12)
+        np.testing.assert_allclose(terms.offset(0), model.decision_function(data), atol=1e-12)
 
 
 def bilinear(n: int, seed: int = 0) -> tuple[dict[str, Any], np.ndarray]:

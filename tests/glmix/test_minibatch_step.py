@@ -362,6 +362,17 @@ def test_splitting_a_logistic_minibatch_moves_the_mode_little() -> None:
 
 
 @pytest.mark.parametrize("form", ["reverting", "stabilised"])
+@pytest.mark.parametrize("mode", ["event", "minibatch"])
+def test_only_differences_of_time_matter(mode: Any, form: Any) -> None:
+    """Events before 1970 are as good as any: an entity that was never updated has no time to be late against."""
+    data = table()
+    now, then = (forgetful(mode, forgetting=Forgetting(half_life=30.0, form=form)) for _ in range(2))
+    now.partial_fit(data)
+    then.partial_fit({**data, "t": data["t"] - 4096.0})
+    close(now, then, 1e-9)
+
+
+@pytest.mark.parametrize("form", ["reverting", "stabilised"])
 def test_every_cycle_starts_from_the_relaxed_prior(form: Any) -> None:
     """One block: a second cycle solves the same problem again."""
     data = table()
