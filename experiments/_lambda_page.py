@@ -183,7 +183,7 @@ def draw(simulated: Simulated, stream: _by_movie.Stream, found: Mapping[str, _se
             axis.set(xlabel="correlation of the features, ρ", xticks=RHOS)
             axis.set_title("coefficients drift" if drift else "coefficients stand still", loc="left", fontsize=9)
         axes[0].set_ylabel("% of the refit's lift")
-        axes[0].legend(frameon=False, fontsize=7, loc="lower left")
+        axes[1].legend(frameon=False, fontsize=7, loc="upper left")
     colours = {"refit": _draw.INK, "full 1": _draw.BLUE, "stale": _draw.ORANGE, "fixed": _draw.GREY}
     names = {"refit": "refit before every mini-batch", "full 1": "updated (δ = 1)", "stale": "per-movie, stale",
              "fixed": "fixed effect only"}  # fmt: skip
@@ -194,4 +194,5 @@ def draw(simulated: Simulated, stream: _by_movie.Stream, found: Mapping[str, _se
             line = "--" if rule == "refit" else "-"
             axis.plot(ends, areas, color=colour, linestyle=line, label=names[rule], zorder=3 if rule == "refit" else 2)
         axis.set(xlabel="ratings streamed (λ = 10, 20 mini-batches)", ylabel="AUC of all predictions so far")
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.legend(frameon=False, fontsize=8)

@@ -89,8 +89,9 @@ def _streamed(
     found: nl.GLMix, design: Design, cuts: list[int], setting: Setting, learn: _serve.Learn = _serve.update
 ) -> Any:
     found.fit(design.take(0, cuts[1]), cycles=1)
-    margin = _serve.stream(found, design, cuts[1:], learn).margin
-    return margin[cuts[setting.first] - cuts[1] :]
+    for start, stop in itertools.pairwise(cuts[1 : setting.first + 1]):
+        learn(found, design.take(start, stop))
+    return _serve.stream(found, design, cuts[setting.first :], learn).margin
 
 
 def _learned(tables: list[Any], setting: Setting) -> nl.GLMix:

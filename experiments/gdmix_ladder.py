@@ -44,7 +44,7 @@ def main() -> None:
     events = _ml100k.table().slice(0, 8_000 if args.quick else 100_000)
     splits = [split(events, seed) for seed in range(2 if args.quick else 10)]
     ladder = [[scored(rung(step), fit_once, *parts) for parts in splits] for step in range(3)]
-    few = splits[: 1 if args.quick else 5]
+    few = splits[: 1 if args.quick else 3]
     learned = {
         name: [scored(build(), learn(1 if args.quick else 3), *parts) for parts in few]
         for name, build, learn in LEARNED

@@ -21,7 +21,7 @@ from experiments._estimate import Estimate
 from experiments._lambda_page import RHOS, Movies, Simulated
 
 LAMBDAS = (1.0, 3.0, 10.0, 30.0)
-TIMED = {10: 3, 50: 2, 200: 1}
+TIMED = {10: 2, 50: 1, 200: 1}
 """How often each number of mini-batches is timed."""
 
 
@@ -35,7 +35,7 @@ class Size:
     timed: Mapping[int, int]
     cuts: tuple[int, ...] = (10, 50)
     draws: int = 200
-    rounds: int = 5
+    rounds: int = 4
 
     @classmethod
     def of(cls, quick: bool) -> Size:
