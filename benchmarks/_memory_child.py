@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ def main() -> None:
     )  # fmt: skip
     rng = np.random.default_rng(0)
     model.partial_fit(events(rng, np.arange(100), d))
-    loaded = peak_gb()
+    loaded = resident_gb()
     step = 20_000
     for start in range(0, entities, step):
         model.partial_fit(events(rng, np.arange(start, min(start + step, entities)), d))
@@ -33,6 +34,12 @@ def main() -> None:
 def events(rng: np.random.Generator, keys: NDArray[np.int64], d: int) -> pa.Table:
     values = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=len(keys) * d)), d)
     return pa.table({"key": keys, "v": values, "y": rng.integers(0, 2, len(keys))})
+
+
+def resident_gb() -> float:
+    """Resident set now: kernels that were just compiled have given their memory back."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e9
 
 
 def peak_gb() -> float:
