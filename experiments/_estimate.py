@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals, and how a measured table is held against a published one."""
+"""Means over seeds with their intervals, and how a measured table is held against a reference."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def by_cluster(
 
 
 def agreement(pairs: Sequence[tuple[str, float, float, float]]) -> tuple[int, list[str]]:
-    """(cells that agree, the ones that do not in words) of (cell, measured, published, tolerance)."""
+    """(cells that agree, the ones that do not in words) of (cell, measured, reference, tolerance)."""
     apart = [
-        f"{cell}: {measured:.4g} where {published:.4g} is published (tolerance {tolerance:.2g})"
-        for cell, measured, published, tolerance in pairs
-        if not abs(measured - published) <= tolerance + 1e-12
+        f"{cell}: {measured:.4g} where the reference is {reference:.4g} (tolerance {tolerance:.2g})"
+        for cell, measured, reference, tolerance in pairs
+        if not abs(measured - reference) <= tolerance + 1e-12
     ]
     return len(pairs) - len(apart), apart

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 import nearline as nl
 from benchmarks import _report
-from experiments import _draw, _ml100k, _published, _results
+from experiments import _draw, _ml100k, _reference, _results
 from experiments._estimate import Estimate
 from experiments._results import Table
 from nearline.evaluate import auc, log_loss
@@ -126,9 +126,9 @@ LEARNED: list[tuple[str, Callable[[], nl.GLMix], Learner]] = [
 def measured(ladder: list[list[Score]], learned: dict[str, list[Score]]) -> list[_report.Bar]:
     """The bars."""
     areas = [Estimate.of(score.auc for score in runs) for runs in ladder]
-    gap = max(abs(area.mean - target) for area, target in zip(areas, _published.LADDER))
+    gap = max(abs(area.mean - target) for area, target in zip(areas, _reference.LADDER))
     found = [Estimate.of(score.auc for score in runs) for runs in learned.values()]
-    best = _published.LADDER[-1]
+    best = _reference.LADDER[-1]
     return [
         _report.Bar("max_abs_gap_to_published", gap, 0.01, "AUC", "<="),
         _report.Bar("auc_learned_priors", found[0].mean, best),
@@ -136,7 +136,7 @@ def measured(ladder: list[list[Score]], learned: dict[str, list[Score]]) -> list
         _report.Bar("auc_learned_priors_events", found[1].mean, best),
         _report.Bar("auc_learned_priors_loadings", found[2].mean, best),
         *(_report.Bar(f"auc_{name}", area.mean, target - 0.01) for name, area, target in zip(
-            ("global", "users", "users_movies"), areas, _published.LADDER
+            ("global", "users", "users_movies"), areas, _reference.LADDER
         )),
     ]  # fmt: skip
 
@@ -150,12 +150,14 @@ def low(learned: dict[str, list[Score]], number: int) -> float:
 def ladder_table(ladder: list[list[Score]]) -> Table:
     """The published recipe, step by step."""
     rows = []
-    for step, runs, target in zip(STEPS, ladder, _published.LADDER):
+    for step, runs, target in zip(STEPS, ladder, _reference.LADDER):
         area = Estimate.of(score.auc for score in runs)
         rows.append([step, area.text(4), f"{min(s.auc for s in runs):.4f} to {max(s.auc for s in runs):.4f}",
                      target, f"{area.mean - target:+.4f}", *_costs(runs)])  # fmt: skip
     columns = ("model", "AUC (95 % interval)", "range", "published", "gap", "log loss", "seconds")
-    return Table(f"GDMix's recipe on MovieLens-100k, {len(ladder[0])} seeds: λ = 1, intercepts free", columns, rows)
+    return Table(
+        f"GDMix's recipe on MovieLens-100k, seeds 0 to {len(ladder[0]) - 1}: λ = 1, intercepts free", columns, rows
+    )
 
 
 def learned_table(ladder: list[list[Score]], learned: dict[str, list[Score]], seeds: int) -> Table:
@@ -167,7 +169,7 @@ def learned_table(ladder: list[list[Score]], learned: dict[str, list[Score]], se
             [name, Estimate.of(s.auc for s in runs).text(4), gain.text(4) if name in learned else "", *_costs(runs)]
         )
     columns = ("model", "AUC (95 % interval)", "gain on the same split", "log loss", "seconds")
-    return Table(f"Priors learned on the training rows, {seeds} seeds", columns, rows)
+    return Table(f"Priors learned on the training rows, seeds 0 to {seeds - 1}", columns, rows)
 
 
 def _costs(runs: list[Score]) -> list[str]:
@@ -179,7 +181,7 @@ def section(bars: list[_report.Bar], tables: list[Table]) -> str:
     said = "Confirmed" if all(bar.passed for bar in bars[:2]) else "Not confirmed"
     verdict = (
         f"**{said}.** The mean over seeds is within {bars[0].value:.4f} of every published AUC. Learned priors take"
-        f" users + movies from {_published.LADDER[-1]:.4f} to {bars[1].value:.4f}, and loadings to {bars[4].value:.4f}."
+        f" users + movies from {_reference.LADDER[-1]:.4f} to {bars[1].value:.4f}, and loadings to {bars[4].value:.4f}."
     )
     figure = "![The ladder](figures/gdmix_ladder.svg)"
     return "\n\n".join([_TEXT, verdict, _results.bars_table(bars).markdown(), figure, *(t.markdown() for t in tables)])
@@ -207,7 +209,7 @@ def draw(ladder: list[list[Score]], learned: dict[str, list[Score]]) -> None:
             axis.errorbar(area.mean, row, xerr=area.half, color=colour, marker="o", markersize=4, capsize=2)
             axis.annotate(f"{area.mean:.4f}", (area.mean, row), xytext=(0, 6), textcoords="offset points", ha="center",
                           fontsize=7, color=colour)  # fmt: skip
-        axis.plot(_published.LADDER, range(3), "|", color=_draw.ORANGE, markersize=16, label="published", zorder=4)
+        axis.plot(_reference.LADDER, range(3), "|", color=_draw.ORANGE, markersize=16, label="published", zorder=4)
         axis.set(yticks=range(len(names)), xlabel="AUC on the test rows", ylim=(len(names) - 0.4, -0.7))
         axis.set_yticklabels(names, fontsize=8)
         axis.legend(frameon=False, fontsize=8, loc="lower left")

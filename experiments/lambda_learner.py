@@ -67,7 +67,7 @@ def main() -> None:
     bars = measured(stream, simulated, lambdas, times)
     if not args.quick:
         verdict = _lambda_page.compare(stream.label, simulated, movies, lambdas, blocks)
-        print("Against the published tables:", *verdict, sep="\n")
+        print("Against the reference measurements:", *verdict, sep="\n")
         if args.write:
             _lambda_page.draw(simulated, stream, lambdas[10.0])
             _results.write_section("lambda_learner", _lambda_page.section(bars, tables, verdict))

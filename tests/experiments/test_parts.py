@@ -12,7 +12,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiments import _draw, _estimate, _published, _results, _serve, _simulation
+from experiments import _draw, _estimate, _reference, _results, _serve, _simulation
 from nearline import Fixed, Forgetting, GLMix, Numeric, Prior, Random, Schema
 from nearline.glmix import _fold
 
@@ -97,9 +97,9 @@ def test_the_last_window_starts_from_the_prior_and_leaves_other_entities_alone()
     np.testing.assert_allclose(model.block("e").mean[:2, 0], [0.5, 2.0])
 
 
-def test_the_published_tables_are_complete() -> None:
-    assert all(len(row) == len(_published.RULES) for row in _published.SIMULATION.values())
-    assert {key: len(row) for key, row in _published.SIMULATION_SD.items()} == dict.fromkeys(_published.SIMULATION, 7)
+def test_the_reference_tables_are_complete() -> None:
+    assert all(len(row) == len(_reference.RULES) for row in _reference.SIMULATION.values())
+    assert {key: len(row) for key, row in _reference.SIMULATION_SD.items()} == dict.fromkeys(_reference.SIMULATION, 7)
 
 
 def test_a_section_of_the_page_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The reference measurements that the experiments are held against: how much of a batch refit's lift each rule keeps.
 
-Made with a plain NumPy prototype of the same recipes; lifts in per cent of the batch refit's.
+Made with a plain NumPy prototype of the same recipes, but for `LADDER`, which is published; lifts in per cent of the
+batch refit's.
 """
 
 from __future__ import annotations
