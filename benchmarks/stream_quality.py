@@ -48,7 +48,7 @@ def main() -> None:
     refreshing.refresh_every = REFRESH
     p = 1 / (1 + np.exp(-refreshing.progressive(design).margin))
     refreshed_auc, refreshed_loss = auc(design.label, p), log_loss(design.label, p)
-    vw_name, vw_auc, vw_loss, vw_tuned, rows = vw(stream, args.quick)
+    vw_auc, vw_loss, vw_tuned, rows = vw(stream, args.quick)
     others = [] if args.quick or not args.rivals else list(rivals(stream))
 
     ours_auc, ours_loss = curve[1]
@@ -74,12 +74,12 @@ def main() -> None:
         ]),
     ]  # fmt: skip
     if args.figure:
-        draw(curve, (f"best VW ({vw_name}), every event", vw_auc, vw_loss))
+        draw(curve, ("best VW", vw_auc, vw_loss))
     _report.finish(bars, args.json, tables)
 
 
-def vw(stream: Events, quick: bool) -> tuple[str, float, float, float, list[tuple[str, float, float]]]:
-    """VW's searched settings on the whole stream: the best one's name, AUC and log loss, the winner's of the search on
+def vw(stream: Events, quick: bool) -> tuple[float, float, float, list[tuple[str, float, float]]]:
+    """VW's searched settings on the whole stream: the best one's AUC and log loss, the winner's of the search on
     the first 10 %, and a row for each.
     """
     found = _vw_search.search(stream.tenth(), quick)
@@ -89,8 +89,8 @@ def vw(stream: Events, quick: bool) -> tuple[str, float, float, float, list[tupl
         rows.append((f"VW {_vw.described(trial)}", scores.log_loss(stream.liked), scores.auc(stream.liked)))
     tuned = rows[0][1]
     rows.sort(key=lambda row: row[1])
-    name, loss, area = rows[0]
-    return name.removeprefix("VW "), area, loss, tuned, rows
+    _, loss, area = rows[0]
+    return area, loss, tuned, rows
 
 
 def rivals(stream: Events) -> list[tuple[str, float, float]]:
