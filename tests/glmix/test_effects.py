@@ -94,6 +94,10 @@ WRONG_MODELS: dict[str, tuple[Callable[[], object], str]] = {
         "must name a Random effect",
     ),
     "no rank": (lambda: GLMix(SCHEMA, random=[Random("u", posterior="lowrank", rank=0)]), "must be at least 1"),
+    "prior of loadings": (
+        lambda: GLMix(SCHEMA, random=[Random("u", on=["x"]), Loadings("i", of="u", prior=Prior({"z": 1.0}))]),
+        r"Loadings\('i', of='u'\) has a setting for 'z', but its columns are \['x'\]",
+    ),
     "link": (lambda: GLMix(SCHEMA, link="probit"), "no link is called 'probit'"),
     "mode": (lambda: GLMix(SCHEMA, mode="batch"), "'event' or 'minibatch'"),  # type: ignore[arg-type]
     "dtype": (lambda: GLMix(SCHEMA, dtype="float16"), "'float64' or 'float32'"),  # type: ignore[arg-type]

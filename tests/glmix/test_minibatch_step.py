@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from nearline import ConfigError, Fixed, Forgetting, GLMix, Numeric, Prior, Random, Schema
+from nearline.glmix import _minibatch_step
 from nearline.glmix._packed import unpack
 from nearline.glmix._state import Block
 
@@ -257,6 +258,19 @@ def test_a_refused_row_changes_nothing(mode: Any, posterior: Any, forgetting: Fo
     assert model.partial_fit(take(data, [1])).rows == 1
 
 
+def test_a_batch_that_keeps_failing_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_minibatch_step, "MAX_ATTEMPTS", 1)
+    data = table(link="logit")
+    data["w"][::10] = 0.0
+    model = several(link="logit", mode="minibatch")
+    model.partial_fit(data)
+    before = state(model)
+    learned = model.partial_fit({**data, "b": np.where(np.arange(N) == 3, 1e200, data["b"])})
+    assert learned.rows == 0
+    np.testing.assert_array_equal(learned.refused, np.flatnonzero(data["w"]))
+    assert state(model) == before
+
+
 def test_a_refused_row_may_come_again() -> None:
     data = table(link="logit")
     model, twin = several(link="logit", mode="minibatch"), several(link="logit", mode="minibatch")
@@ -276,6 +290,8 @@ def test_settings_of_partial_fit_are_checked() -> None:
         several().partial_fit(table(), mode="batch")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"partial_fit\(cycles=...\) must be at least 1"):
         several().partial_fit(table(), mode="minibatch", cycles=0)
+    with pytest.raises(ConfigError, match=r"partial_fit\(cycles=...\) needs mode='minibatch'"):
+        several().partial_fit(table(), cycles=2)
 
 
 # -- time ------------------------------------------------------------------------------------------------------------

@@ -327,6 +327,22 @@ def test_a_search_never_ends_worse_than_it_began(search: str) -> None:
         assert found.after < found.before - 0.01
 
 
+def test_a_scalar_search_scales_a_prior_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    data = simulate(np.diag([1.0, 1.0, 1e-4]), users=60, each=12, noise=None)
+    model = GLMix(SCHEMA, NO_FIXED, [user(Prior({"(intercept)": 0.04, "*": 0.01}))])
+    found = model.learn_priors(data, structure="scalar", rounds=1, progress=True)
+    prior = found.beliefs["user"].prior
+    assert prior.variance_of("a") > 0.01
+    assert prior.variance_of("a") == prior.variance_of("b")
+    assert prior.variance_of("(intercept)") == pytest.approx(4 * prior.variance_of("a"))
+    assert found.beliefs["user"].covariance is None
+    by_column = GLMix(SCHEMA, NO_FIXED, [user(Prior({"(intercept)": 0.04, "*": 0.01}))])
+    prior = by_column.learn_priors(data, structure="diagonal", rounds=1).beliefs["user"].prior
+    assert prior.variance_of("a") > prior.variance_of("b")
+    # The bar is for people: it stays off standard output.
+    assert capsys.readouterr().out == ""
+
+
 def test_a_search_turns_on_only_what_pays() -> None:
     """Clicks of users who never change: neither noise nor forgetting."""
     data = simulate(np.diag([1.0, 0.3, 0.1]), users=40, each=20, noise=None)

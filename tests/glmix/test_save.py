@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,20 @@ def test_a_round_trip_keeps_the_settings(options: dict[str, Any], tmp_path: Path
     model.partial_fit(table())
     model.save(tmp_path / "model")
     same(model, GLMix.load(tmp_path / "model"))
+
+
+def test_numbers_of_numpy_and_frozen_mappings_are_kept(tmp_path: Path) -> None:
+    prior = Prior(MappingProxyType({"x": np.float32(0.5), "*": np.float64(2.0)}), np.float32(0.25))
+    walk = Forgetting(half_life=np.float32(60.0), walk_per_event=MappingProxyType({"x": np.float32(0.125)}))
+    model = GLMix(SCHEMA, Fixed("x", prior=prior, forgetting=walk))
+    model.partial_fit(table())
+    model.save(tmp_path / "model")
+    loaded = GLMix.load(tmp_path / "model")
+    assert loaded.fixed.prior == Prior({"x": 0.5, "*": 2.0}, 0.25)
+    assert loaded.fixed.forgetting == Forgetting(half_life=60.0, walk_per_event={"x": 0.125})
+    for each in (model, loaded):
+        each.partial_fit(table(1))
+    assert loaded.decision_function(table(2)).tobytes() == model.decision_function(table(2)).tobytes()
 
 
 def test_a_round_trip_of_a_model_that_has_seen_nothing(tmp_path: Path) -> None:

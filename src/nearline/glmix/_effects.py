@@ -157,7 +157,7 @@ class Fixed:
     ) -> None:
         _set(self, on=_columns("Fixed", on), intercept=intercept, prior=prior or Prior(variance=1.0))
         _set(self, forgetting=forgetting or Forgetting(), posterior=_kind("Fixed", posterior), rank=rank)
-        _check_columns("Fixed", self)
+        check_columns("Fixed", self, self.on)
 
     @property
     def name(self) -> str:
@@ -214,7 +214,7 @@ class Random:
         _set(self, key=keys, on=_columns("Random", on), intercept=intercept, prior=prior or Prior(), parent=parent)
         _set(self, forgetting=forgetting or Forgetting(), posterior=_kind("Random", posterior), rank=rank)
         _set(self, name=name or "+".join(keys))
-        _check_columns(f"Random({keys[0]!r})", self)
+        check_columns(f"Random({keys[0]!r})", self, self.on)
         if not intercept and not on:
             raise ConfigError(f"Random({keys[0]!r}) has neither features nor an intercept; give on=[...]")
         if parent in ("", keys[0]) and len(keys) == 1:
@@ -292,14 +292,14 @@ def _columns(owner: str, on: Sequence[str]) -> tuple[str, ...]:
     return on
 
 
-def _check_columns(owner: str, effect: Fixed | Random) -> None:
+def check_columns(owner: str, effect: Effect, on: Sequence[str]) -> None:
     """Refuse a prior or a walk for a column that the effect does not have: a slip of the pen would go unnoticed."""
     walks = (effect.forgetting.walk_per_event, effect.forgetting.walk_per_day)
     settings = (effect.prior.variance, effect.prior.mean, *walks)
     named = {column for setting in settings if isinstance(setting, Mapping) for column in setting}
-    unknown = sorted(named - {*effect.on, INTERCEPT, "*"})
+    unknown = sorted(named - {*on, INTERCEPT, "*"})
     if unknown:
-        raise ConfigError(f"{owner} has a setting for {unknown[0]!r}, but its columns are {list(effect.on)}")
+        raise ConfigError(f"{owner} has a setting for {unknown[0]!r}, but its columns are {list(on)}")
 
 
 def _kind(owner: str, kind: PosteriorKind) -> PosteriorKind:

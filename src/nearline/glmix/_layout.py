@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design, Encoder
-from nearline.glmix._effects import Fixed, Loadings, Random
+from nearline.glmix._effects import Fixed, Loadings, Random, check_columns
 from nearline.glmix._state import Block
 
 if TYPE_CHECKING:
@@ -25,15 +25,18 @@ def key_of(block: Block) -> str | tuple[str, ...] | None:
 
 
 def check_loadings(effects: Sequence[Fixed | Random | Loadings]) -> None:
-    """Refuse effects that share a name, and loadings on anything but a `Random` effect."""
+    """Refuse effects that share a name, and loadings on anything but a `Random` effect and its columns."""
     names = [effect.name for effect in effects]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two effects are named {name!r}; give one of them name=...")
-    random = {effect.name for effect in effects if isinstance(effect, Random)}
+    random = {effect.name: effect.on for effect in effects if isinstance(effect, Random)}
     for effect in effects:
-        if isinstance(effect, Loadings) and effect.of not in random:
+        if not isinstance(effect, Loadings):
+            continue
+        if effect.of not in random:
             raise ConfigError(f"Loadings(of={effect.of!r}) must name a Random effect; this model has {sorted(random)}")
+        check_columns(f"Loadings({effect.key[0]!r}, of={effect.of!r})", effect, random[effect.of])
 
 
 def grow(blocks: Sequence[Block], encoder: Encoder) -> None:

@@ -175,6 +175,8 @@ class GLMix:
         if mode not in (None, "event", "minibatch"):
             raise ConfigError(f"partial_fit(mode=...) is 'event', 'minibatch' or None, got {mode!r}")
         _check_cycles("partial_fit", cycles)
+        if cycles > 1 and (mode or self.mode) == "event":
+            raise ConfigError("partial_fit(cycles=...) needs mode='minibatch'; an event updates all blocks jointly")
         design, rejects = self.design(table, learn=True, divert=divert)
         if (mode or self.mode) == "event":
             progress = self._replay(design, "event", 1, False)

@@ -112,7 +112,7 @@ def one_step(
     half_lives: bool, progress: bool,
 ) -> tuple[float, float, int]:  # fmt: skip
     """Search all settings; returns (loss before, loss after, evaluations) and leaves the best beliefs in the blocks."""
-    settings = _settings(blocks, design, walks, half_lives)
+    settings = _settings(blocks, design, structure, walks, half_lives)
     with progress_bar(progress, rounds * len(settings) * 2) as tick:
         search = _Search(blocks, n_slots, design, link, tick)
         step = FIRST_STEP
@@ -127,10 +127,11 @@ def one_step(
 
 def _fit_shapes(search: _Search) -> None:
     """Expectation-maximisation steps on the joint prior of each random effect, and then its scale."""
-    search.losses()
     for block in search.blocks:
         if isinstance(block.effect, Fixed):
             continue
+        # Back to the posteriors of the best beliefs: a rejected trial came last.
+        search.losses()
         for _ in range(EM_STEPS):
             touched = np.flatnonzero(block.counts[: block.entities] > 0)
             if len(touched) <= block.d:
@@ -152,12 +153,13 @@ def scaled(belief: Belief) -> Callable[[Belief, float], Belief]:
     return write
 
 
-def _settings(blocks: Sequence[Block], design: Design, walks: bool, half_lives: bool) -> list[Setting]:
+def _settings(blocks: Sequence[Block], design: Design, structure: str, walks: bool, half_lives: bool) -> list[Setting]:
     span = float(np.ptp(design.time)) if design.rows else 0.0
     settings: list[Setting] = []
     for block in blocks:
         columns = dict.fromkeys(block.columns)
-        groups = [[*columns]] if isinstance(block.effect, Fixed) else [[column] for column in columns]
+        together = structure == "scalar" or isinstance(block.effect, Fixed)
+        groups = [[*columns]] if together else [[column] for column in columns]
         settings += [_variance(block, group) for group in groups if group]
         # What all rows share drifts, but does not return to zero while nobody looks: noise for it, no half-life.
         if walks and span > 0 and columns and isinstance(block.effect, Fixed):
