@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 import nearline as nl
 from nearline.features import Design
-from nearline.glmix._codes import PER_UPDATE
-from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]
 Learn = Callable[[nl.GLMix, Design], object]
@@ -25,16 +23,6 @@ class Streamed:
 
     margin: Floats
     seconds: float
-
-
-def margin(model: nl.GLMix, design: Design) -> Floats:
-    """Scores of a model; with a per-update δ, at the coefficients as last updated: scoring is no update.
-
-    `GLMix.decision_function` shows such a model as its next update will find it, already forgotten once.
-    """
-    if any(block.belief.form == PER_UPDATE for block in model.blocks):
-        return Terms(model.blocks, model.encoder.n_slots, design).margin
-    return model.decision_function(design)
 
 
 def edges(rows: int, start: int, batches: int) -> list[int]:
@@ -51,7 +39,7 @@ def stream(model: nl.GLMix, design: Design, cuts: list[int], learn: Learn) -> St
     found, seconds = [], 0.0
     for start, stop in itertools.pairwise(cuts):
         part = design.take(start, stop)
-        found.append(margin(model, part))
+        found.append(model.decision_function(part))
         before = time.perf_counter()
         learn(model, part)
         seconds += time.perf_counter() - before
@@ -65,7 +53,7 @@ def refit(model: nl.GLMix, design: Design, cuts: list[int], *, cycles: int = 1, 
         before = time.perf_counter()
         model.fit(design.take(0, start), cycles=cycles, tolerance=0.0, warm=warm)
         seconds += time.perf_counter() - before
-        found.append(margin(model, design.take(start, stop)))
+        found.append(model.decision_function(design.take(start, stop)))
     return Streamed(np.concatenate(found), seconds)
 
 

@@ -264,7 +264,7 @@ def test_moments_never_overflow(x: list[float]) -> None:
         assert deviation == pytest.approx(np.std(x), rel=1e-9) or np.std(x) == 0
 
 
-def test_unseen_values_are_counted_and_unseen_entities_are_minus_one() -> None:
+def test_unseen_values_are_counted_and_unseen_entities_have_codes_below_zero() -> None:
     encoder = Encoder(Schema("y"), ("c", "x", "g"), ("u",))
     encoder.encode({"u": ["p"], "c": ["a"], "x": [1.0], "g": [["k"]]}, grow=True)
     design = encoder.encode(
@@ -273,6 +273,10 @@ def test_unseen_values_are_counted_and_unseen_entities_are_minus_one() -> None:
     assert design.unseen == 4  # c=b, x (missing), g=l, g=m
     assert design.entities["u"].tolist() == [-1, 0]
     assert encoder.n_entities("u") == 1
+    for copies in (1, 10):
+        named = encoder.encode({"u": ["r", "q", "p", "q"] * copies, "c": [*"abcd"] * copies, "x": [1.0] * 4 * copies,
+                                "g": [["k"]] * 4 * copies}, grow=False)  # fmt: skip
+        assert named.entities["u"].tolist() == [-1, -2, 0, -2] * copies
     fresh = Encoder(Schema("y"), ("c", "x"), ("u",))
     empty = fresh.encode({"u": [1], "c": ["a"], "x": [2.0]}, grow=False)
     assert (empty.indices.tolist(), empty.unseen, empty.entities["u"].tolist()) == ([0], 2, [-1])

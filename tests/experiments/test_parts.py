@@ -81,14 +81,6 @@ def _one_entity(delta: float) -> GLMix:
     return GLMix(schema, fixed=Fixed(intercept=False), random=[effect], mode="minibatch", link="identity")
 
 
-def test_a_per_update_model_is_served_at_the_coefficients_as_last_updated() -> None:
-    model = _one_entity(0.8)
-    design = model.design({"e": [1, 1], "y": [1.0, 2.0]}, learn=True)[0]
-    model.partial_fit(design)
-    # N(0, 1) and two rows: θ = Σy / (1 + 2).
-    np.testing.assert_allclose(_serve.margin(model, design), 1.0)
-
-
 def test_the_last_window_starts_from_the_prior_and_leaves_other_entities_alone() -> None:
     model = _one_entity(1.0)
     model.partial_fit({"e": [1, 2], "y": [3.0, 4.0]})

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from nearline import Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
 from nearline.glmix import _lowrank
-from nearline.glmix._codes import DIAGONAL, LOWRANK, NEVER
+from nearline.glmix._codes import DIAGONAL, LOWRANK, NEVER, PER_UPDATE
 from nearline.glmix._fold import ornstein_uhlenbeck, stabilised, time_factor
 from nearline.glmix._layout import entity_codes
 from nearline.glmix._packed import unpack
@@ -147,9 +147,9 @@ def relaxed_mean(block: Block, code: int, time: float) -> np.ndarray:
         return mu0
     theta, since, form = block.mean[code], max(time - block.last[code], 0.0), block.belief.forgetting.form
     V = covariance(block, code)
-    if block.belief.form == NEVER:
-        return theta
-    factor = block.belief.rate if form == "per_update" else float(time_factor(since, block.belief.rate))
+    if block.belief.form in (NEVER, PER_UPDATE):
+        return theta  # a δ per update forgets when the update comes, not when it is scored
+    factor = float(time_factor(since, block.belief.rate))
     if form == "reverting":
         return ornstein_uhlenbeck(theta, V, mu0, V0, factor)[0]
     return stabilised(theta, np.linalg.inv(V), mu0, np.linalg.inv(V0), factor)[0]

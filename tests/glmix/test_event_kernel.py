@@ -466,7 +466,7 @@ def test_kernels_compile_once_per_storage_type_whatever_they_are_given() -> None
         np.testing.assert_array_equal([z, s], expected)
     for scenario in SCENARIOS:
         seen(12, scenario, "identity", np.float32)
-    assert {signature[4].dtype.bitwidth for signature in _event.run.signatures} == {32, 64}
+    assert {signature[5].dtype.bitwidth for signature in _event.run.signatures} == {32, 64}
     assert len(_event.run.signatures) == 2
 
 

@@ -97,6 +97,24 @@ def test_one_draw_serves_all_rows_of_an_entity(posterior: str) -> None:
     np.testing.assert_allclose(np.cov(draws[:, [0, 2]].T), Z @ V @ Z.T, atol=0.15)
 
 
+@pytest.mark.parametrize("posterior", ["full", "diagonal", "lowrank"])
+def test_strangers_draw_from_the_prior_each_for_itself(posterior: Any) -> None:
+    """Section 5.2: one draw per entity; two never seen are independent, and each shares its own over its rows."""
+    pair = Random(("user", "item"), prior=Prior(0.5), posterior=posterior)
+    model = GLMix(SCHEMA, NO_FIXED, [Random("user", prior=Prior(2.0), posterior=posterior), pair])
+    model.partial_fit(row())
+    strangers = {name: [value[0]] * 5 for name, value in row().items()}
+    strangers |= {"user": [901, 902, 901, 902, 901], "item": ["new", "new", "new", "new", "newer"]}
+    for rows in (1, 8):  # a few rows and many are encoded by different code
+        data = {name: list(values) * rows for name, values in strangers.items()}
+        draws = model.sample(data, size=DRAWS, seed=6)
+        np.testing.assert_array_equal(draws[:, 0], draws[:, 2])
+        np.testing.assert_array_equal(draws[:, 1], draws[:, 3])
+        np.testing.assert_array_equal(draws[:, :5], draws[:, -5:])
+        expected = [[2.5, 0.0, 2.0], [0.0, 2.5, 0.0], [2.0, 0.0, 2.5]]
+        np.testing.assert_allclose(np.cov(draws[:, [0, 1, 4]].T), expected, atol=0.15)
+
+
 def test_draws_add_up_over_effects_and_differ_between_entities() -> None:
     model = GLMix(SCHEMA, Fixed("a"), [Random("user", on=["b"]), Random("item")])
     model.partial_fit(table())

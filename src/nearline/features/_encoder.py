@@ -51,7 +51,7 @@ class Design:
     values
         float64 (nnz), feature values; zeros are not stored.
     entities
-        int32 (n) by key: dense code of the row's entity, −1 when unseen and growth is off.
+        int32 (n) by key: dense code of the row's entity; −1, −2, ... for the distinct ones unseen when growth is off.
     label, weight, offset, time
         float64 (n); label is NaN where there is none, time is in seconds since the epoch.
     unseen

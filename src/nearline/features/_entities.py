@@ -41,9 +41,13 @@ class Entities:
                 self.values.append(value)
 
     def lookup(self, values: Sequence[Entity]) -> NDArray[np.int32]:
-        """Codes of the values, −1 for unseen ones."""
+        """Codes of the values; unseen ones get −1, −2, ... in order of appearance, equal ones the same."""
         get = self.codes.get
-        return np.array([get(value, -1) for value in values], np.int32)
+        codes = np.array([get(value, -1) for value in values], np.int32)
+        strangers: dict[Entity, int] = {}
+        for place in np.flatnonzero(codes < 0).tolist():
+            codes[place] = strangers.setdefault(values[place], -1 - len(strangers))
+        return codes
 
 
 Named: TypeAlias = tuple[NDArray[np.integer[Any]] | slice, list[Entity]]

@@ -87,11 +87,18 @@ def entity_codes(block: Block, design: Design) -> NDArray[np.int32]:
 
     A vocabulary shared by forks of a model may know entities that this block does not.
     """
+    return known_codes(block, named_codes(block, design))
+
+
+def named_codes(block: Block, design: Design) -> NDArray[np.int32]:
+    """The entity of each row (n) under the design's own code, which tells entities never seen from each other."""
     key = key_of(block)
-    if key is None:
-        return np.zeros(design.rows, np.int32)
-    codes = design.entities[key]
-    return np.where(codes < block.entities, codes, np.int32(-1))
+    return np.zeros(design.rows, np.int32) if key is None else design.entities[key]
+
+
+def known_codes(block: Block, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Codes with −1 for every entity that the block has not met."""
+    return np.where((codes >= 0) & (codes < block.entities), codes, np.int32(-1))
 
 
 def kernel_rows(design: Design, blocks: Sequence[Block]) -> Rows:
@@ -108,8 +115,11 @@ def kernel_rows(design: Design, blocks: Sequence[Block]) -> Rows:
     )  # fmt: skip
 
 
-def kernel_blocks(blocks: Sequence[Block], n_slots: int) -> Blocks:
-    """Blocks as the kernels take them: addresses into the blocks' arrays, which must outlive the record."""
+def kernel_blocks(blocks: Sequence[Block], n_slots: int, locked: frozenset[str] = frozenset()) -> Blocks:
+    """Blocks as the kernels take them: addresses into the blocks' arrays, which must outlive the record.
+
+    Blocks named in `locked` are scored and not updated.
+    """
     from nearline.glmix._kernels._records import Blocks
 
     of = targets(blocks)
@@ -139,6 +149,7 @@ def kernel_blocks(blocks: Sequence[Block], n_slots: int) -> Blocks:
         like=np.empty(0, dtype=dtype),
         kmax=_ints(block.kmax for block in blocks),
         rank=_ints(block.effect.rank for block in blocks),
+        locked=_ints(block.name in locked for block in blocks),
     )
 
 

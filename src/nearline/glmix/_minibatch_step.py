@@ -139,7 +139,7 @@ def _relax(block: Block, grouping: Grouping, design: Design) -> None:
     if not len(grouping.codes) or (block.belief.form == NEVER and not (event.any() or second.any())):
         return
     rows = np.diff(grouping.ptr)
-    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows)
+    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows, updating=True)
     block.mean[grouping.codes], block.cov[grouping.codes] = relaxed
 
 

@@ -328,7 +328,7 @@ class GLMix:
 
             θ̃ = θ + √scale · V^{1/2} ξ,   ξ ~ N(0, I)
 
-        Entities that were never seen are alike to the model and share one draw from the prior.
+        Entities that were never seen draw from the prior, each for itself.
 
         Raises
         ------

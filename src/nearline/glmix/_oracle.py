@@ -58,15 +58,19 @@ class Twin:
         self.last, self.count = np.full(n, np.nan), np.zeros(n, np.int64)
         self.walk_event, self.walk_second = (w if len(w) else np.zeros(d) for w in (self.walk_event, self.walk_second))
 
-    def at(self, entity: int, time: float) -> tuple[Floats, Floats]:
-        """Mean and covariance of an entity as it has relaxed by `time`; of one never seen (−1), the prior's."""
+    def at(self, entity: int, time: float, updating: bool = False) -> tuple[Floats, Floats]:
+        """Mean and covariance of an entity as it has relaxed by `time`; of one never seen (−1), the prior's.
+
+        A δ per update forgets only where an update follows.
+        """
         if entity < 0:
             return self.mu0, self.V0
         mean, V, dt = self.mean[entity].copy(), self.V[entity].copy(), time - self.last[entity]
         if np.isnan(dt):
             return mean, V
         dt = max(dt, 0.0)
-        mean, V = self._forget(mean, V, dt)
+        if updating or self.form != PER_UPDATE:
+            mean, V = self._forget(mean, V, dt)
         gained = np.minimum(self.walk_event + self.walk_second * dt, np.diag(self.V0) - np.diag(V))
         return mean, V + np.diag(np.maximum(gained, 0.0))
 
@@ -95,9 +99,11 @@ class Event:
     time: float = 0.0
 
 
-def predict(blocks: Sequence[Twin], event: Event) -> tuple[float, float, list[Floats], list[tuple[Floats, Floats]]]:
+def predict(
+    blocks: Sequence[Twin], event: Event, updating: bool = False
+) -> tuple[float, float, list[Floats], list[tuple[Floats, Floats]]]:
     """(z, s, designs, relaxed posteriors) of one event; z = offset + Σ x_bᵀ μ_b + Σ β_uᵀ γ_m, s = Σ x_bᵀ S_b x_b."""
-    states = [b.at(e, event.time) for b, e in zip(blocks, event.entities)]
+    states = [b.at(e, event.time, updating) for b, e in zip(blocks, event.entities)]
     designs = [event.x[b.slots].copy() for b in blocks]
     z = event.offset + sum(float(x @ m) for b, x, (m, _) in zip(blocks, designs, states) if b.of < 0)
     for r, b in enumerate(blocks):
@@ -130,7 +136,7 @@ def solve(link: Link, y: float, sw: float, z: float) -> float:
 
 def learn(blocks: Sequence[Twin], link: Link, event: Event) -> None:
     """Learn one event: one joint update of all blocks; an entity of code −1 counts but is not stored."""
-    z, s, designs, states = predict(blocks, event)
+    z, s, designs, states = predict(blocks, event, updating=True)
     w = event.weight * _late(blocks, event)
     eta = solve(link, event.label, s * w, z)
     g, D = _at(link.gradient, event.label, eta), _at(link.curvature, event.label, eta)

@@ -93,7 +93,10 @@ def dimension_names(blocks: Sequence[Block], encoder: Encoder, r: int) -> list[s
 
 
 def sample(blocks: Sequence[Block], design: Design, size: int, scale: float, rng: np.random.Generator) -> Floats:
-    """Scores (size, n) under `size` coefficient draws, each entity's draw shared by all rows of the design."""
+    """Scores (size, n) under `size` coefficient draws, each entity's draw shared by all rows of the design.
+
+    Entities never seen draw from the prior, each for itself.
+    """
     z = np.repeat(design.offset[None], size, axis=0)
     drawn = [_drawn(block, design, size, scale, rng) for block in blocks]
     start, stop = design.indptr[0], design.indptr[-1]
@@ -116,7 +119,8 @@ def _drawn(
     block: Block, design: Design, size: int, scale: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], Floats]:
     """Which of the entities drawn each row has (n), and their draws (size, entities, d)."""
-    entities, first, which = np.unique(_layout.entity_codes(block, design), return_index=True, return_inverse=True)
+    named, first, which = np.unique(_layout.named_codes(block, design), return_index=True, return_inverse=True)
+    entities = _layout.known_codes(block, named)
     theta, cov = block.relaxed(entities, design.time[first])
     if block.kind == LOWRANK:
         xi = rng.standard_normal((size, len(entities), block.d + block.kmax))

@@ -264,36 +264,38 @@ class Block:
         mu0, cov0 = self.prior_arrays()
         self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n] = mu0, cov0, np.nan, 0
 
-    def relaxed(self, codes: Array, time: Array, events: Array | int = 1) -> tuple[Array, Array]:
+    def relaxed(
+        self, codes: Array, time: Array, events: Array | int = 1, *, updating: bool = False
+    ) -> tuple[Array, Array]:
         """(θ (E, d), stored covariance (E, cov_size)) in float64 by `time` (E), ready for the next `events` (E).
 
-        The NumPy twin of the kernels' fold. Code −1, an entity never seen, is the prior's; one never updated has
-        nothing to forget.
+        The NumPy twin of the kernels' fold. A negative code, an entity never seen, is the prior's; one never updated
+        has nothing to forget. A δ per update forgets only where an update follows, `updating`.
         """
-        theta, cov = self.mean[codes].astype(np.float64), self.cov[codes].astype(np.float64)
+        known = np.maximum(codes, 0)
+        theta, cov = self.mean[known].astype(np.float64), self.cov[known].astype(np.float64)
         prior = self.prior_arrays()
         theta[codes < 0], cov[codes < 0] = prior
-        since = np.where(codes < 0, np.nan, time - self.last[codes])
-        moved = np.flatnonzero(~np.isnan(since) if self.belief.form == PER_UPDATE else since > 0)
-        delta = self._discounts(since[moved])
+        since = np.where(codes < 0, np.nan, time - self.last[known])
+        form = NEVER if self.belief.form == PER_UPDATE and not updating else self.belief.form
+        moved = np.flatnonzero(~np.isnan(since) if form == PER_UPDATE else since > 0)
+        delta = self._discounts(form, since[moved])
         if self.kind == LOWRANK:
             self._relax_rows(theta, cov, moved, delta, since, events)
             return theta, cov
-        if self.belief.form != NEVER and len(moved):
+        if form != NEVER and len(moved):
             delta = delta[:, None]
-            fold = _reverted if self.belief.form == REVERTING else _stabilised
+            fold = _reverted if form == REVERTING else _stabilised
             theta[moved], cov[moved] = fold(theta[moved], cov[moved], *prior, delta)
         self._walk(cov, prior[1], np.maximum(since, 0.0), events)
         return theta, cov
 
-    def _discounts(self, since: Array) -> Array:
+    def _discounts(self, form: int, since: Array) -> Array:
         """Share of the posterior that is left, per entity."""
-        rate = self.belief.rate
-        if self.belief.form == NEVER:
+        if form == NEVER:
             return np.ones(since.shape)
-        return np.broadcast_to(
-            rate if self.belief.form == PER_UPDATE else _fold.time_factor(since, rate), since.shape
-        )  # fmt: skip
+        rate = self.belief.rate
+        return np.broadcast_to(rate if form == PER_UPDATE else _fold.time_factor(since, rate), since.shape)
 
     def _relax_rows(
         self, theta: Array, rows: Array, moved: Array, delta: Array, since: Array, events: Array | int

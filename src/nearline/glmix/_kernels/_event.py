@@ -95,7 +95,7 @@ def late(plan: int, R: int) -> float:
     factor = 1.0
     for r in range(R):
         b = block_at(plan + r * STEP)
-        if (b.form == REVERTING or b.form == STABILISED) and b.since < 0.0 < b.rate:
+        if not b.locked and (b.form == REVERTING or b.form == STABILISED) and b.since < 0.0 < b.rate:
             factor = min(factor, math.exp(LN2 * b.since / b.rate))
     return factor
 
@@ -134,7 +134,7 @@ def learn(link: int, rows: Any, plan: int, R: int, like: Any, i: int, n: int, al
         b = block_at(plan + r * STEP)
         if i + 8 < n:
             fetch(rows, b, r, i + 8)
-        if b.entity >= 0:
+        if b.entity >= 0 and not b.locked:
             if b.kind == LOWRANK:
                 b.step, b.gain = a, h / (1.0 + h * max(s - b.own, 0.0))
                 call(b.absorb, plan + r * STEP)
@@ -147,20 +147,23 @@ def learn(link: int, rows: Any, plan: int, R: int, like: Any, i: int, n: int, al
 
 @njit(**LEAF)
 def run(
-    link: int, rows_address: int, plan: int, R: int, like: Any, start: int, stops: int, chunks: int, learns: bool,
-    variances: bool,
+    link: int, rows_address: int, plan: int, standing: int, R: int, like: Any, start: int, stops: int, chunks: int,
+    learns: bool, variances: bool,
 ) -> None:  # fmt: skip
-    """Rows from `start` on, in chunks up to each of the `chunks` numbers at address `stops`; see `replay`."""
+    """Rows from `start` on, in chunks up to each of the `chunks` numbers at address `stops`; see `replay`.
+
+    They are scored by the records at `standing` and learned by those at `plan`.
+    """
     rows, stored, n = rows_at(rows_address), pointer(0, like), ints(stops)[chunks - 1]
     z, s, weight = floats(rows.z), floats(rows.s), floats(rows.weight)
     for chunk in range(chunks):
         stop = ints(stops)[chunk]
-        alone = learns and stop - start == 1 and weight[start] != 0.0
+        alone = learns and stop - start == 1 and weight[start] != 0.0 and plan == standing
         if not alone:
             for i in range(start, stop):
-                z[i] = margin(rows, plan, R, stored, i)
+                z[i] = margin(rows, standing, R, stored, i)
                 if variances:
-                    s[i] = variance(plan, R, stored)
+                    s[i] = variance(standing, R, stored)
         if learns:
             for i in range(start, stop):
                 if weight[i] != 0.0:

@@ -4,7 +4,8 @@ The kernels call it by address, once per entity and event: so its loops over mat
 that never forgets nor optimised again inside every kernel.
 
 A compiled C function on disk is found by its own file and signature, neither of which shows the layout of `PLAN`: who
-changes the record must touch this file and `_lowrank_event` too. Low-rank blocks forget there.
+changes the record must touch this file and `_lowrank_event` too (`PLAN` last gained `locked`). Low-rank blocks forget
+there.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ is decided on, `absorb` once it is learned, `relax` before both where time has p
 working memory what `absorb` needs, and writes nothing of the posterior.
 
 What is compiled here is found on disk by this file's text alone: who changes `_lowrank`, `_lowrank_fold` or the layout
-of `PLAN` must clear `__pycache__`, or old code runs.
+of `PLAN` must clear `__pycache__`, or old code runs; `PLAN`
+last gained `locked`.
 """
 
 from __future__ import annotations

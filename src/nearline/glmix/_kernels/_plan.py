@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearline._errors import StateError
 from nearline.glmix._kernels._forget import relax_address
 from nearline.glmix._kernels._lanes import LANES
-from nearline.glmix._kernels._records import LOWRANK, NEVER, PLAN, ROWS, Blocks, Rows
+from nearline.glmix._kernels._records import LOWRANK, NEVER, PER_UPDATE, PLAN, ROWS, Blocks, Rows
 
 Sizes = tuple[int, int, int, int]
 """(R, D, P, K): blocks, most dimensions, most covariance numbers, most features of a row."""
@@ -26,6 +26,7 @@ class Job(NamedTuple):
 
     rows: int  # address of one ROWS record
     plan: int  # address of R PLAN records
+    standing: int  # those to score with: `plan` where scoring and learning see the same posteriors
     R: int
     like: NDArray[Any]  # empty array of the storage dtype
 
@@ -101,7 +102,7 @@ def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[np.int64]:
     shares, arrays = scratch(sizes, b.like)
     keep += arrays
     fields = {
-        "d": b.d, "size": b.size, "kind": b.kinds, "of": b.of, "loaded": b.loaded, "form": b.forms,
+        "d": b.d, "size": b.size, "kind": b.kinds, "of": b.of, "loaded": b.loaded, "locked": b.locked, "form": b.forms,
         "rate": b.rates.astype(_FLOAT).view(_INT), "mean_step": b.d * itemsize, "cov_step": b.size * itemsize,
         "mean_at": b.mean_at, "cov_at": b.cov_at, "last_at": b.last_at, "count_at": b.count_at, "relax": _relax(b),
         **shares, **_walks(b, keep), **_lowrank(b, keep),
@@ -116,6 +117,14 @@ def plan_of(b: Blocks, sizes: Sizes, keep: _Keep) -> NDArray[np.int64]:
     return plan
 
 
+def standing(b: Blocks) -> Blocks:
+    """Blocks as scoring sees them: a δ per update forgets when the update comes, and a locked block is unsure too."""
+    still = b.forms == PER_UPDATE
+    if not still.any() and not np.any(b.locked):
+        return b
+    return b._replace(forms=np.where(still, NEVER, b.forms), rates=np.where(still, 0.0, b.rates), locked=0)
+
+
 def job(rows: Rows, b: Blocks, sizes: Sizes, z: Any, s: Any, refused: Any = None) -> tuple[Job, list[Any]]:
     """Everything by address, and what must outlive the kernel's call.
 
@@ -125,13 +134,14 @@ def job(rows: Rows, b: Blocks, sizes: Sizes, z: Any, s: Any, refused: Any = None
         When an output is not contiguous or not of its dtype: float64 for z and s, bool for `refused`.
     """
     keep = _Keep([b])
-    plan = plan_of(b, sizes, keep)
+    plan, seen = plan_of(b, sizes, keep), standing(b)
+    scoring = plan if seen is b else plan_of(seen, sizes, keep)
     fields = {name: keep.address(v, _DTYPES.get(name, _FLOAT)) for name, v in zip(Rows._fields, rows)}
     fields |= {"n": rows.entities.shape[1], "z": _output("z", z, _FLOAT), "s": _output("s", s, _FLOAT)}
     fields["refused"] = 0 if refused is None else _output("refused", refused, _BOOL)
     record = np.array([fields[name] for name in _ROWS_COLUMNS], _INT)
-    keep += [record, plan]
-    return Job(address(record), address(plan), len(plan), b.like), keep
+    keep += [record, plan, scoring]
+    return Job(address(record), address(plan), address(scoring), len(plan), b.like), keep
 
 
 def _output(name: str, out: NDArray[Any], dtype: np.dtype[Any]) -> int:

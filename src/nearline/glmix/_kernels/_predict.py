@@ -150,11 +150,16 @@ def margin(rows: Any, plan: int, R: int, like: Any, i: int) -> Any:
 
 @njit(**INNER)
 def variance(plan: int, R: int, like: Any) -> Any:
-    """Variance s of the row that `margin` has just seen; leaves S x, or what stands for it, in every block."""
+    """Variance s of the row that `margin` has just seen; leaves S x, or what stands for it, in every block.
+
+    A locked block is taken at its mean, as if that were known.
+    """
     lay_out(plan, R, like)
     s = 0.0
     for r in range(R):
         b = block_at(plan + r * STEP)
+        if b.locked:
+            continue
         if b.kind == LOWRANK:
             call(b.project, plan + r * STEP)
             s += b.own

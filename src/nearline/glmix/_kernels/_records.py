@@ -62,6 +62,7 @@ class Blocks(NamedTuple):
     like: Any  # empty array of the storage dtype
     kmax: Any = 0  # columns that a low-rank row has room for
     rank: Any = 0  # columns that compression keeps
+    locked: Any = 0  # 1: counts with its mean alone, and is not updated
 
 
 def _record(numbers: str, addresses: str, event: str, floats: str) -> np.dtype[Any]:
@@ -73,7 +74,7 @@ ROWS = _record("n", "indptr indices values entities label weight offset time z s
 """`Rows` and the outputs of a kernel as addresses."""
 
 PLAN = _record(
-    "d size kind of loaded form walking mean_step cov_step kmax rank",
+    "d size kind of loaded locked form walking mean_step cov_step kmax rank",
     "relax project absorb work mean_at cov_at last_at count_at local mu0 cov0 walk_event walk_second walk_dims"
     " x v q slots entries own_mean own_cov",
     "entity mean cov used",
@@ -84,7 +85,7 @@ PLAN = _record(
 `relax` is the address of the function that forgets (`_forget`), 0 where nothing changes with time; `walking`
 dimensions, listed at `walk_dims`, gain random-walk variance. In an event, `mean` and `cov` are the addresses of the
 posterior as of the event's time, `since` the seconds since its last update (NaN: none), `used` the entries of its
-design.
+design. A `locked` block counts with its mean alone and is not updated.
 
 A low-rank block has the functions `project` and `absorb` (`_lowrank_event`) and its own working memory, `work`; in an
 event they leave and take s_b (`own`), the step a along H⁻¹ x (`step`) and the precision ω gained along x (`gain`).
