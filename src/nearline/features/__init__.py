@@ -1,5 +1,6 @@
 """Which numbers a row becomes: columns in, sparse rows out, in one slot space that only grows."""
 
 from nearline.features._encoder import Design, Encoder
+from nearline.features._growth import Extent, Growth
 
-__all__ = ["Design", "Encoder"]
+__all__ = ["Design", "Encoder", "Extent", "Growth"]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError, StateError
+from nearline.features import _growth
 from nearline.features._assemble import Rows, encode_columns, encode_rows
 from nearline.features._encoder_state import (
     FORMAT,
@@ -30,6 +31,7 @@ from nearline.features._encoder_state import (
     slots_from,
 )
 from nearline.features._entities import Entities, Entity, row_values, unique_values
+from nearline.features._growth import Extent, Growth
 from nearline.features._vocabulary import Column, Slots
 from nearline.schema import Checked, Key, Schema, check, key_columns
 from nearline.schema._columns import Floats, Ints
@@ -222,6 +224,22 @@ class Encoder:
 
     def _expect(self, column: Column, dtype: Any) -> Column:
         return column.expect(self.schema.kind(column.name, dtype), dtype)
+
+    def extent(self) -> Extent:
+        """How much the vocabulary knows now: what `growth` counts from."""
+        return _growth.extent(self)
+
+    def growth(self, since: Extent) -> Growth:
+        """Slots, entities and column heads learned since an extent."""
+        return _growth.growth(self, since)
+
+    def extend(self, new: Growth) -> None:
+        """Learn what another vocabulary learned since it was as this one; StateError if it does not continue it."""
+        _growth.extend(self, new)
+
+    def copy(self) -> Encoder:
+        """An independent encoder that knows the same."""
+        return _growth.copy(self)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The whole vocabulary as a dict of JSON values and a dict of Arrow arrays (levels, slots, entity values)."""

@@ -1,8 +1,10 @@
 """The GLMix model: effects, posteriors, batch fit, streaming updates, learned priors, save and load."""
 
 from nearline.glmix._batch import Convergence
+from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
 from nearline.glmix._model import GLMix, Learned
+from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
 from nearline.glmix._priors import LearnedPriors
 from nearline.glmix._replay import Progress
@@ -11,13 +13,19 @@ __all__ = [
     "Coefficient",
     "Contribution",
     "Convergence",
+    "Delta",
     "Fixed",
     "Forgetting",
     "GLMix",
     "Learned",
     "LearnedPriors",
     "Loadings",
+    "Mark",
     "Prior",
     "Progress",
     "Random",
+    "dump_delta",
+    "parse_delta",
+    "touched_by",
+    "union",
 ]

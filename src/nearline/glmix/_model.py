@@ -386,6 +386,12 @@ class GLMix:
         twin.encoder, twin.blocks = self.encoder, [block.copy() for block in self.blocks]
         return twin
 
+    def replica(self) -> GLMix:
+        """A fork with a vocabulary of its own: it changes by a `Delta` or by what it learns itself, not otherwise."""
+        twin = self.fork()
+        twin.encoder = self.encoder.copy()
+        return twin
+
     def reset(self) -> None:
         """Return every posterior to its prior; vocabulary and priors stay."""
         self.events_learned = 0

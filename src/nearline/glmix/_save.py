@@ -93,7 +93,7 @@ def _write(model: GLMix, folder: Path) -> dict[str, Any]:
         "files": {part: _named_by_content(folder, part) for part in PARTS},
     }
     manifest["checksum"] = _checksum(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=_plain), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=plain), encoding="utf-8")
     _sync(folder / MANIFEST)
     return manifest
 
@@ -194,8 +194,8 @@ def _block_state(block: Block) -> dict[str, Any]:
         "known_slots": block.known_slots,
         "slots": block.slots,
         "columns": block.columns,
-        "prior": msgspec.to_builtins(block.belief.prior, enc_hook=_plain),
-        "forgetting": msgspec.to_builtins(block.belief.forgetting, enc_hook=_plain),
+        "prior": msgspec.to_builtins(block.belief.prior, enc_hook=plain),
+        "forgetting": msgspec.to_builtins(block.belief.forgetting, enc_hook=plain),
     }
 
 
@@ -208,7 +208,7 @@ def _belief_from(state: Mapping[str, Any], tensors: Mapping[str, Any], r: int) -
 
 def _effect_state(effect: Effect) -> dict[str, Any]:
     fields = {name: getattr(effect, name) for name in effect.__dataclass_fields__}
-    return {"type": type(effect).__name__, **msgspec.to_builtins(fields, enc_hook=_plain)}
+    return {"type": type(effect).__name__, **msgspec.to_builtins(fields, enc_hook=plain)}
 
 
 def _effect_from(state: Mapping[str, Any]) -> Effect:
@@ -246,10 +246,11 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=_plain).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, default=plain).encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A NumPy number or a mapping as Python's own, for encoders."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):

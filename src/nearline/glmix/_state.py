@@ -258,6 +258,14 @@ class Block:
         n = self.entities
         self.mean[:n], self.cov[:n], self.last[:n], self.counts[:n] = mean, cov, last, counts
 
+    def clear(self, belief: Belief) -> None:
+        """Forget all entities and take a belief; dimensions stay. The entities come back with `grow_entities`."""
+        empty = slice(0, 0)
+        self.restore(
+            self.kind, self.slots, self.columns, belief, self.mean[empty], self.cov[empty], self.last[empty],
+            self.counts[empty],
+        )  # fmt: skip
+
     def reset(self) -> None:
         """Return every known entity to the prior, as if it had never been updated."""
         n = self.entities
