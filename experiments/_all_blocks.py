@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import nearline as nl
 from experiments import _ml100k, _serve
 from nearline.features import Design
-from nearline.glmix import _minibatch_step
 from nearline.glmix._terms import Terms
 
 CYCLES = 3
@@ -59,19 +57,6 @@ def _fixed_part(fitted: nl.GLMix, design: Design) -> Any:
     return Terms(fitted.blocks, fitted.encoder.n_slots, design).terms[0]
 
 
-def _only(names: tuple[str, ...], cycles: int) -> _serve.Learn:
-    """Update some effects with the others frozen: their share of the score is an offset."""
-
-    def learn(fitted: nl.GLMix, part: Design) -> None:
-        terms = Terms(fitted.blocks, fitted.encoder.n_slots, part)
-        frozen = [term for block, term in zip(fitted.blocks, terms.terms) if block.name not in names]
-        free = [block for block in fitted.blocks if block.name in names]
-        rest = replace(part, offset=part.offset + sum(frozen))
-        assert not len(_minibatch_step.learn(free, fitted.encoder.n_slots, rest, fitted.link, cycles=cycles))
-
-    return learn
-
-
 def _every(**options: Any) -> _serve.Learn:
     def learn(fitted: nl.GLMix, part: Design) -> None:
         assert not len(fitted.partial_fit(part, **options).refused)
@@ -81,8 +66,8 @@ def _every(**options: Any) -> _serve.Learn:
 
 _WAYS: dict[str, Callable[[nl.GLMix, Design], object]] = {
     "stale": _serve.nothing,
-    "A, movie": _only(("movie_id",), 1),
-    "A, user and movie": _only(("user_id", "movie_id"), 2),
+    "A, movie": _every(locked=("fixed", "user_id")),
+    "A, user and movie": _every(locked=("fixed",), cycles=2),
     "B full, 1 cycle": _every(cycles=1),
     "B full, 3 cycles": _every(cycles=CYCLES),
     "event mode, once a batch": _every(mode="event"),

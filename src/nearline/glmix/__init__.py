@@ -3,11 +3,12 @@
 from nearline.glmix._batch import Convergence
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
-from nearline.glmix._model import GLMix, Learned
+from nearline.glmix._model import GLMix
 from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
 from nearline.glmix._priors import LearnedPriors
 from nearline.glmix._replay import Progress
+from nearline.glmix._stream import Learned
 
 __all__ = [
     "Coefficient",

@@ -51,12 +51,13 @@ class _Before:
 
 
 def learn(
-    blocks: Sequence[Block], n_slots: int, design: Design, link: str, *, cycles: int = 1, threads: int = 1
-) -> NDArray[np.int64]:
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, *, cycles: int = 1, threads: int = 1,
+    locked: frozenset[str] = frozenset(),
+) -> NDArray[np.int64]:  # fmt: skip
     """Learn a batch; returns the rows that were refused, which changed nothing in any block.
 
     A row is learned by all blocks or by none: when an entity's solve fails, the batch is taken back and learned without
-    that entity's rows.
+    that entity's rows. Blocks named in `locked` count with their means and stay as they are.
     """
     refused = np.zeros(0, np.int64)
     if design.rows == 0:
@@ -65,25 +66,26 @@ def learn(
         kept = _without(design, refused)
         groups = [_grouping(block, kept) for block in blocks]
         before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
-        failed = _step(blocks, n_slots, kept, groups, link, cycles, threads)
+        failed = _step(blocks, n_slots, kept, groups, link, cycles, threads, locked)
+        for block, old in zip(blocks, before):
+            if len(failed) or block.name in locked:
+                old.restore(block)
         if not len(failed):
             return refused
-        for block, old in zip(blocks, before):
-            old.restore(block)
         refused = np.union1d(refused, failed)
     return np.flatnonzero(design.weight > 0)
 
 
 def replay(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False,
-    threads: int = 1,
+    *, threads: int = 1, locked: frozenset[str] = frozenset(),
 ) -> Progress:  # fmt: skip
     """Predict the rows up to each of `ends` and then learn them as one batch."""
     refused, parts = np.zeros(design.rows, dtype=np.bool_), []
     for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist()):
         part = design.take(start, stop)
         parts.append(_replay.score(blocks, n_slots, part, variances, threads))
-        refused[start + learn(blocks, n_slots, part, link, threads=threads)] = True
+        refused[start + learn(blocks, n_slots, part, link, threads=threads, locked=locked)] = True
     z, s = (np.concatenate(columns) for columns in zip(*parts)) if parts else (np.zeros(0), np.zeros(0))
     return Progress(z, s, refused)
 
@@ -102,17 +104,17 @@ def _grouping(block: Block, design: Design) -> Grouping:
 
 def _step(
     blocks: Sequence[Block], n_slots: int, design: Design, groups: Sequence[Grouping], link: str, cycles: int,
-    threads: int,
+    threads: int, locked: frozenset[str],
 ) -> NDArray[np.int64]:  # fmt: skip
     """Relax all blocks first, so that every offset is made of scores as of now, then solve one after the other."""
     failed: list[NDArray[np.int64]] = []
     for block, grouping in zip(blocks, groups):
-        _relax(block, grouping, design)
+        _relax(block, grouping, design, updating=block.name not in locked)
     priors = [(block.mean[grouping.codes], block.cov[grouping.codes]) for block, grouping in zip(blocks, groups)]
     terms = Terms(blocks, n_slots, design)
     for _ in range(cycles):
         for r, (block, grouping) in enumerate(zip(blocks, groups)):
-            if not block.d or not len(grouping.codes):
+            if not block.d or not len(grouping.codes) or block.name in locked:
                 continue
             # The priors of all cycles are those of before the batch.
             block.mean[grouping.codes], block.cov[grouping.codes] = priors[r]
@@ -134,12 +136,12 @@ def _now(block: Block, grouping: Grouping, design: Design) -> Floats:
     return np.asarray(np.fmax(block.last[grouping.codes], grouping.last(design.time)))
 
 
-def _relax(block: Block, grouping: Grouping, design: Design) -> None:
+def _relax(block: Block, grouping: Grouping, design: Design, *, updating: bool) -> None:
     event, second = block.belief.walks(block.columns)
     if not len(grouping.codes) or (block.belief.form == NEVER and not (event.any() or second.any())):
         return
     rows = np.diff(grouping.ptr)
-    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows, updating=True)
+    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows, updating=updating)
     block.mean[grouping.codes], block.cov[grouping.codes] = relaxed
 
 

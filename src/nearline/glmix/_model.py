@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,37 +12,15 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design, Encoder
-from nearline.glmix import _batch, _layout, _links, _minibatch_step, _posterior, _priors, _replay, _save
-from nearline.glmix._effects import Effect, Fixed, Loadings, Prior, Random
+from nearline.glmix import _batch, _declared, _layout, _links, _posterior, _priors, _replay, _save, _stream
+from nearline.glmix._effects import Fixed, Loadings, Random
 from nearline.glmix._replay import Progress
 from nearline.glmix._state import Belief, Block
+from nearline.glmix._stream import Learned
 from nearline.schema import Checked, Rejects, Schema
 
 Floats = NDArray[np.float64]
 Mode = Literal["event", "minibatch"]
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What one `GLMix.partial_fit` did.
-
-    Attributes
-    ----------
-    rows
-        Rows learned: those of positive weight that were not refused.
-    refused
-        Numbers of the good rows whose update was not finite or did not converge: nothing was learned from them, put
-        them back in the queue.
-    rejects
-        Bad rows put aside (with ``divert=True``), each with its reason.
-    margin
-        The score each row had just before it was learned, on the link scale (event mode).
-    """
-
-    rows: int
-    refused: NDArray[np.int64]
-    rejects: Rejects
-    margin: Floats
 
 
 class GLMix:
@@ -106,27 +83,12 @@ class GLMix:
         self.schema, self.fixed, self.random = schema, fixed or Fixed(), tuple(random)
         self.link, self.mode, self.dtype, self.dispersion, self.threads = link, mode, dtype, dispersion, threads
         self.refresh_every, self.events_learned = refresh_every, 0
-        self._check_settings()
-        effects = _with_parents(self.fixed, self.random)
+        _declared.check_settings(self)
+        effects = _declared.with_parents(self.fixed, self.random)
         _layout.check_loadings(effects)
-        self.encoder = Encoder(schema, _features(effects), _keys(effects))
+        self.encoder = Encoder(schema, _declared.features(effects), _declared.keys(effects))
         self.blocks = [Block(effect, dtype) for effect in effects]
         _layout.grow(self.blocks, self.encoder)
-
-    def _check_settings(self) -> None:
-        _links.by_name(self.link)
-        if self.mode not in ("event", "minibatch"):
-            raise ConfigError(f"GLMix(mode=...) is 'event' or 'minibatch', got {self.mode!r}")
-        if self.dtype not in ("float64", "float32"):
-            raise ConfigError(f"GLMix(dtype=...) is 'float64' or 'float32', got {self.dtype!r}")
-        if not 0 < self.dispersion < float("inf"):
-            raise ConfigError(f"GLMix(dispersion=...) must be > 0, got {self.dispersion!r}")
-        if self.link != "identity" and self.dispersion != 1:
-            raise ConfigError(f"GLMix(dispersion=...) needs link='identity'; {self.link!r} has none")
-        if self.threads < 1:
-            raise ConfigError(f"GLMix(threads=...) must be at least 1, got {self.threads!r}")
-        if self.refresh_every is not None and self.refresh_every < 1:
-            raise ConfigError(f"GLMix(refresh_every=...) is a number of events or None, got {self.refresh_every!r}")
 
     # -- from tables to designs ---------------------------------------------------------------------------------------
 
@@ -153,7 +115,9 @@ class GLMix:
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def partial_fit(self, table: Any, *, mode: Mode | None = None, divert: bool = False, cycles: int = 1) -> Learned:
+    def partial_fit(
+        self, table: Any, *, mode: Mode | None = None, divert: bool = False, cycles: int = 1, locked: Sequence[str] = ()
+    ) -> Learned:
         """Learn a batch of events, in the order given (the speed layer).
 
         Parameters
@@ -166,27 +130,18 @@ class GLMix:
             Put bad rows aside in `Learned.rejects` instead of raising at the first.
         cycles
             Passes over the blocks in minibatch mode; the priors stay those of before the batch.
+        locked
+            Names of effects that are scored but not updated: the others learn as if their coefficients were known.
 
         Raises
         ------
         DataError
             At the first bad row, unless `divert`; nothing is learned then.
         """
-        if mode not in (None, "event", "minibatch"):
-            raise ConfigError(f"partial_fit(mode=...) is 'event', 'minibatch' or None, got {mode!r}")
-        _check_cycles("partial_fit", cycles)
-        if cycles > 1 and (mode or self.mode) == "event":
-            raise ConfigError("partial_fit(cycles=...) needs mode='minibatch'; an event updates all blocks jointly")
+        _declared.check_update(mode, self.mode, cycles)
+        names = self._names(locked)
         design, rejects = self.design(table, learn=True, divert=divert)
-        if (mode or self.mode) == "event":
-            progress = self._replay(design, "event", 1, False)
-            refused = np.flatnonzero(progress.refused)
-            return Learned(_learned(design, refused), refused, rejects, progress.margin)
-        refused = _minibatch_step.learn(
-            self.blocks, self.encoder.n_slots, design, self.link, cycles=cycles, threads=self.threads
-        )
-        self._count(_learned(design, refused))
-        return Learned(_learned(design, refused), refused, rejects, np.full(design.rows, np.nan))
+        return _stream.update(self, design, mode or self.mode, cycles, names, rejects)
 
     def progressive(self, table: Any, *, every: int | str = 1, variances: bool = False) -> Progress:
         """Predict every row, then learn it (progressive validation, one pass), in the model's own mode.
@@ -199,29 +154,7 @@ class GLMix:
             Also compute the variance of every score.
         """
         design, _ = self.design(table, learn=True)
-        return self._replay(design, self.mode, every, variances)
-
-    def _replay(self, design: Design, mode: Mode, every: int | str, variances: bool) -> Progress:
-        """Predict and learn, re-estimating priors at the first update after every `refresh_every` events."""
-        replay = _replay.replay if mode == "event" else _minibatch_step.replay
-        ends = _replay.stops(design.time, every)
-        parts, start = [], 0
-        while start < design.rows:
-            stop = design.rows
-            if self.refresh_every is not None:
-                due = start + self.refresh_every - self.events_learned % self.refresh_every
-                stop = int(ends[min(int(np.searchsorted(ends, due)), len(ends) - 1)])
-            part = design if (start, stop) == (0, design.rows) else design.take(start, stop)
-            inside = ends[(ends > start) & (ends <= stop)] - start
-            parts.append(replay(self.blocks, self.encoder.n_slots, part, self.link, inside, variances))
-            self._count(_learned(part, np.flatnonzero(parts[-1].refused)))
-            start = stop
-        return _replay.joined(parts)
-
-    def _count(self, events: int) -> None:
-        before, self.events_learned = self.events_learned, self.events_learned + events
-        if self.refresh_every is not None and before // self.refresh_every < self.events_learned // self.refresh_every:
-            self.refresh_priors()
+        return _stream.replay(self, design, self.mode, every, variances)
 
     def fit(
         self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = (), warm: bool = False
@@ -244,7 +177,7 @@ class GLMix:
         Convergence
             Φ after every cycle, and what was not solved.
         """
-        _check_cycles("fit", cycles)
+        _declared.check_cycles("fit", cycles)
         design, _ = self.design(table, learn=True)
         return _batch.fit(
             self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads,
@@ -290,7 +223,7 @@ class GLMix:
             progress, self.threads,
         )  # fmt: skip
 
-    def refresh_priors(self, *, least: int = 50) -> dict[str, Belief]:
+    def refresh_priors(self, *, least: int = _stream.LEAST) -> dict[str, Belief]:
         """Re-estimate the random effects' priors from their current posteriors and re-base every posterior on them.
 
             μ0 ← mean_e θ_e,   Λ0⁻¹ ← mean_e [V_e + (θ_e − μ0)(θ_e − μ0)ᵀ],   H_e ← H_e − Λ0_old + Λ0_new
@@ -428,41 +361,7 @@ class GLMix:
         return f"GLMix(link={self.link!r}, {parts})"
 
 
-def _learned(design: Design, refused: NDArray[np.int64]) -> int:
-    return int(np.count_nonzero(design.weight > 0)) - len(refused)
-
-
-def _check_cycles(verb: str, cycles: int) -> None:
-    if cycles < 1:
-        raise ConfigError(f"{verb}(cycles=...) must be at least 1, got {cycles!r}")
-
-
 _NO_REJECTS = Rejects(np.zeros(0, np.int64), (), None)
-
-
-def _with_parents(fixed: Fixed, random: Sequence[Random | Loadings]) -> list[Effect]:
-    effects: list[Effect] = [fixed, *random]
-    names = {effect.name for effect in effects}
-    for effect in random:
-        if isinstance(effect, Random) and effect.parent is not None and effect.parent not in names:
-            # β_child = β_parent + deviation: in an additive model the parent is one more effect on the same columns.
-            # The declared prior mean is the child's own, so that it counts once.
-            parent = Random(
-                effect.parent, on=effect.on, intercept=effect.intercept, prior=Prior(effect.prior.variance),
-                forgetting=effect.forgetting, posterior=effect.posterior, rank=effect.rank,
-            )  # fmt: skip
-            effects.insert(1, parent)
-            names.add(effect.parent)
-    return effects
-
-
-def _features(effects: Sequence[Effect]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(c for effect in effects if not isinstance(effect, Loadings) for c in effect.on))
-
-
-def _keys(effects: Sequence[Effect]) -> tuple[str | tuple[str, ...], ...]:
-    keys = [effect.key for effect in effects if not isinstance(effect, Fixed)]
-    return tuple(dict.fromkeys(key[0] if len(key) == 1 else key for key in keys))
 
 
 def _fields(design: Design) -> dict[str, Any]:

@@ -73,17 +73,17 @@ def learn(
     return LearnedPriors(*found, beliefs={block.name: block.belief for block in blocks})
 
 
-def refresh(blocks: Sequence[Block], least: int) -> dict[str, Belief]:
+def refresh(blocks: Sequence[Block], least: int, locked: frozenset[str] = frozenset()) -> dict[str, Belief]:
     """Re-estimate priors from the current posteriors and re-base every posterior; see `GLMix.refresh_priors`.
 
     Diagonal and low-rank blocks, whose priors are variances, take the diagonal of the joint estimate. A low-rank block
-    of more than 4,096 coefficients keeps its prior and is missing from what is returned.
+    of more than 4,096 coefficients and one named in `locked` keep theirs and are missing from what is returned.
     """
     changed = {}
     fixed = {column for block in blocks if isinstance(block.effect, Fixed) for column in block.columns}
     for block in blocks:
         touched = np.flatnonzero(block.counts[: block.entities] > 0)
-        if isinstance(block.effect, Fixed) or len(touched) < least or _too_wide(block):
+        if block.name in locked or isinstance(block.effect, Fixed) or len(touched) < least or _too_wide(block):
             continue
         # On a column of the fixed effect the mean over entities is its to carry: moving it here would count it twice.
         free = np.array([column not in fixed for column in block.columns], dtype=np.bool_)

@@ -88,12 +88,16 @@ def seconds(duration: str) -> float:
 
 
 def replay(
-    blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False
-) -> Progress:
-    """Predict every row and then learn it; the model stands still up to each of `ends`, as a served one does."""
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64], variances: bool = False,
+    *, locked: frozenset[str] = frozenset(),
+) -> Progress:  # fmt: skip
+    """Predict every row and then learn it; the model stands still up to each of `ends`, as a served one does.
+
+    Blocks named in `locked` are scored and stay as they are.
+    """
     from nearline.glmix._kernels._event import replay as kernel
 
-    rows, record = _layout.kernel_rows(design, blocks), _layout.kernel_blocks(blocks, n_slots)
+    rows, record = _layout.kernel_rows(design, blocks), _layout.kernel_blocks(blocks, n_slots, locked)
     z, s, refused = np.zeros(design.rows), np.full(design.rows, np.nan), np.zeros(design.rows, dtype=np.bool_)
     kernel(_links.by_name(link).code, rows, record, ends, _layout.sizes(rows, record), variances, z, s, refused)
     return Progress(z, s, refused)
