@@ -20,11 +20,11 @@ const charts = {
 };
 
 let heard = null; // when the last answer came, by this machine's clock
-let trouble = "";
+let trouble = null; // why the last question failed, in the service's words
 
 function show(status) {
   heard = Date.now();
-  trouble = "";
+  trouble = null;
   connection();
   const parts = { freshness, lift, quality, traffic, joins, guard, versions, busiest, model };
   for (const part of Object.values(parts)) part(status);
@@ -227,7 +227,7 @@ function model({ model: m = {}, started, time }) {
 // How fresh this page itself is, said in the corner and, when the service falls silent, across the page.
 function connection() {
   const age = heard === null ? null : Date.now() - heard;
-  const silent = heard === null ? trouble !== "" : age > SILENT;
+  const silent = heard === null ? trouble !== null : age > SILENT;
   document.body.dataset.state = silent ? "lost" : heard === null ? "waiting" : "live";
   put("connection-text", silent ? "No answer" : heard === null ? "Connecting" : "Live");
   const since = heard === null ? "No answer yet" : `No answer since ${clock(heard / 1000)}`;

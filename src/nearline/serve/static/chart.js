@@ -3,7 +3,7 @@
 import { NONE, clock } from "./format.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
 export function set(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -138,7 +138,7 @@ export class LineChart {
     const step = niceStep(this.high - this.low, Math.max(2, Math.floor(height / 45)));
     const rows = range(this.low, this.high, step);
     fit(this.grid, rows, (g) => svg("line", g), (node, v) => set(node, { x1: LEFT, x2: width - RIGHT, y1: this.y(v), y2: this.y(v) }));
-    const { step: every, ticks } = timeTicks(this.from, this.to, Math.max(2, Math.floor(width / 95)));
+    const { step: every, ticks } = timeTicks(this.from, this.to, Math.max(2, Math.floor(width / 85)));
     const label = (t) => clock(t, { withSeconds: every < 60 });
     const texts = [
       ...rows.map((v) => ({ text: this.tick(v, step), x: LEFT - 8, y: this.y(v) + 4, anchor: "end" })),

@@ -5,7 +5,7 @@ const AGAIN = 15000; // ms until a stream that never worked is tried again
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// Calls `show(status)` for each answer and `lost(reason)` for each failure, for ever.
+// Calls `show(status)` for each answer and `lost(reason)` for each failure, for ever; no reason where nobody answers.
 export async function follow(show, lost) {
   let streamFrom = 0;
   for (;;) {
@@ -20,7 +20,7 @@ export async function follow(show, lost) {
 
 async function poll(show) {
   const answer = await fetch("api/status", { cache: "no-store", signal: AbortSignal.timeout(STALLED) }).catch(() => {
-    throw new Error("the service does not answer");
+    throw new Error("");
   });
   if (!answer.ok) throw new Error(await reason(answer));
   show(await answer.json());
@@ -40,7 +40,7 @@ async function stream(show) {
       seen += 1;
     }
   } catch (error) {
-    if (!stop.signal.aborted && !(error instanceof TypeError)) console.error(error);
+    if (!stop.signal.aborted && !(error instanceof TypeError)) console.error(error); // TypeError: the network
   } finally {
     clearTimeout(timer);
     stop.abort();
