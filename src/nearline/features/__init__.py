@@ -2,5 +2,6 @@
 
 from nearline.features._encoder import Design, Encoder
 from nearline.features._growth import Extent, Growth
+from nearline.features._row_encoder import RowEncoder
 
-__all__ = ["Design", "Encoder", "Extent", "Growth"]
+__all__ = ["Design", "Encoder", "Extent", "Growth", "RowEncoder"]

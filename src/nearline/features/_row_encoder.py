@@ -1,0 +1,238 @@
+"""Rows as they are served: decoded structs to a `Design`, and to the columns that are recorded, with no table between.
+
+`RowEncoder.encode` gives what `Encoder.encode(grow=False)` gives for the same rows (a tested property) in a fraction of
+the time: a hundred rows cost less as Python lists and dict lookups than as a table that is made, checked and
+dictionary-encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline._errors import DataError
+from nearline.features import _row_columns
+from nearline.features._assemble import Rows, Slotted, assemble
+from nearline.features._encoder import Design, Encoder
+from nearline.features._row_types import fields, key_families, row_type
+from nearline.features._vocabulary import Column
+from nearline.schema import Hashed, Key, Multi, Numeric, Vector
+from nearline.schema._columns import Floats, Level
+
+Columns: TypeAlias = dict[str, list[Any] | NDArray[Any]]
+
+_MOST_HASHES = 1 << 17
+
+
+class RowEncoder:
+    """From decoded rows to a `Design`, for an encoder that has learned what its columns are.
+
+    Parameters
+    ----------
+    encoder
+        Its vocabulary is read at every call, so what it learns meanwhile counts.
+
+    Attributes
+    ----------
+    Row
+        `msgspec.Struct` type with one typed field per column; decoding errors name the field.
+    arrow
+        `pyarrow.Schema` of the columns that `encode` returns for recording.
+
+    Raises
+    ------
+    ConfigError
+        The encoder does not know yet what a column is.
+
+    Examples
+    --------
+    >>> from nearline.schema import Schema
+    >>> encoder = Encoder(Schema("liked"), ("gender", "year"), ("user_id",))
+    >>> _ = encoder.encode({"user_id": [7, 8], "gender": ["F", "M"], "year": [1990, 2000]}, grow=True)
+    >>> rows = RowEncoder(encoder)
+    >>> decoded = msgspec.json.decode(b'[{"user_id": 8, "gender": "F"}]', type=list[rows.Row])
+    >>> design, columns = rows.encode(decoded)
+    >>> design.indices.tolist(), design.entities["user_id"].tolist(), design.unseen
+    ([0, 1], [1], 1)
+    >>> columns["gender"], columns["year"].tolist()
+    (['F'], [nan])
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.schema = encoder, encoder.schema
+        families = key_families(encoder)
+        found = fields(encoder, families)
+        self.Row = row_type(found)
+        self.names = tuple(field.name for field in found)
+        self.arrow = pa.schema([pa.field(f.name, f.arrow) for f in found if f.name != encoder.schema.time])
+        self._keys = frozenset(families)
+        self._hashes: dict[str, dict[Any, Level]] = {}
+
+    def encode(self, rows: Sequence[Any], now: float = 0.0) -> tuple[Design, Columns]:
+        """Design of decoded rows, and their columns for the ledger (numbers as float64, NaN where missing).
+
+        Parameters
+        ----------
+        rows
+            Instances of `Row`.
+        now
+            Time of the rows that bring none, in seconds since the epoch.
+
+        Raises
+        ------
+        DataError
+            A number that is infinite or beyond its column, or a vector of another length; it names column and row.
+        """
+        lists: Any = zip(*map(msgspec.structs.astuple, rows)) if rows else ([] for _ in self.names)
+        return self._encode(dict(zip(self.names, map(list, lists))), len(rows), now)
+
+    def encode_table(self, table: Any, now: float = 0.0) -> tuple[Design, Columns]:
+        """As `encode`, from an Arrow table: an absent feature is missing, an absent time is now.
+
+        Raises
+        ------
+        DataError
+            As `Encoder.encode`, and for a column that the model does not read.
+        """
+        extra = [name for name in table.column_names if name not in self.names]
+        if extra:
+            raise DataError("the model reads no such column", column=extra[0], fix=f"send {list(self.names)}")
+        for column in self.encoder._columns:
+            if column.name not in table.column_names and column.name not in self._keys:
+                table = table.append_column(column.name, pa.nulls(table.num_rows, self.arrow.field(column.name).type))
+        if self.schema.time is not None and self.schema.time not in table.column_names:
+            table = table.append_column(self.schema.time, pa.array(np.full(table.num_rows, now)))
+        checked = self.encoder.check(table, link="identity", need_label=False)
+        design = self.encoder.encode(checked, grow=False)
+        if self.schema.time is None:
+            design.time[:] = now
+        return design, {field.name: self._recorded(field, table, design) for field in self.arrow}
+
+    def _recorded(self, field: Any, table: Any, design: Design) -> Any:
+        if field.name == self.schema.weight:
+            return design.weight
+        column = table.column(field.name).combine_chunks()
+        nested = pa.types.is_list(field.type)
+        try:
+            if nested and not pa.types.is_nested(column.type) and column.type != pa.null():
+                values = column.cast(field.type.value_type).to_pylist()
+                return [None if value is None else [value] for value in values]
+            column = column.cast(field.type)
+        except pa.ArrowException as error:
+            raise DataError(str(error), column=field.name, fix=f"send it as {field.type}") from error
+        return column.to_numpy(False) if field.type == pa.float64() else column.to_pylist()
+
+    def _encode(self, columns: Columns, n: int, now: float) -> tuple[Design, Columns]:
+        schema, entries, unseen = self.schema, [], 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for column in self.encoder._columns:
+                found, without = self._column(column, columns)
+                entries.append(found)
+                unseen += without
+        weight = _finite(columns, schema.weight, np.ones(n))
+        offset = _finite(columns, schema.offset, np.zeros(n))
+        time = np.full(n, now) if schema.time is None else _times(columns.pop(schema.time), schema.time, now)
+        codes = {key: self._codes(key, columns) for key in self.encoder.keys}
+        rows = _side_by_side(entries, n) if all(found.counts is _ONE for found in entries) else assemble(entries, n)
+        return Design(*_nonzero(*rows), codes, np.full(n, np.nan), weight, offset, time, unseen), columns
+
+    def _codes(self, key: Key, columns: Columns) -> NDArray[np.int32]:
+        values: Any = columns[key] if isinstance(key, str) else list(zip(*[columns[name] for name in key]))
+        return _row_columns.lookup(self.encoder._entities[key].codes, values)
+
+    def _column(self, column: Column, columns: Columns) -> _row_columns.Found:
+        name = column.name
+        values: Any = columns[name]
+        match column.kind:
+            case Numeric():
+                numbers = np.array(values, np.float64)
+                self._record(columns, name, numbers)
+                return _row_columns.numeric(column, numbers)
+            case Multi(sep):
+                return _row_columns.multi(column, values, sep)
+            case Vector():
+                return _row_columns.vector(column, values)
+            case Hashed():
+                lists = [value if value is None or isinstance(value, list) else [value] for value in values]
+                self._record(columns, name, lists)
+                return _row_columns.hashed(column, lists, partial(_hash, self._hashes.setdefault(name, {}), column))
+        return _row_columns.categorical(column, values)
+
+    def _record(self, columns: Columns, name: str, values: Any) -> None:
+        """Keep a feature's values as they are recorded; a column that is a key too stays as it came."""
+        if name not in self._keys:
+            columns[name] = values
+
+
+_ONE = 1
+
+
+def _hash(known: dict[Any, Level], column: Column, value: Any) -> Level:
+    level = known.get(value)
+    if level is None:  # a hash is an integer
+        if len(known) >= _MOST_HASHES:
+            known.clear()
+        level = known[value] = column.level(value)
+    return level
+
+
+def _side_by_side(entries: Sequence[Slotted], n: int) -> Rows:
+    """Rows with one entry per column, behind an intercept entry."""
+    width = len(entries) + 1
+    indices, values = np.zeros((n, width), np.int32), np.ones((n, width))
+    for place, found in enumerate(entries, 1):
+        indices[:, place] = found.slots
+        if found.values is not None:
+            values[:, place] = found.values
+    return np.arange(0, n * width + 1, width), indices.ravel(), values.ravel()
+
+
+def _nonzero(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: Floats) -> Rows:
+    keep = values != 0.0
+    if keep.all():
+        return indptr, indices, values
+    kept = np.zeros(len(indptr), np.int64)
+    np.cumsum(np.add.reduceat(keep, indptr[:-1], dtype=np.int64), out=kept[1:])
+    return kept, indices[keep], values[keep]
+
+
+def _finite(columns: Columns, name: str | None, otherwise: Floats) -> Floats:
+    """Numbers of a role, refused where they are not finite."""
+    if name is None:
+        return otherwise
+    columns[name] = values = np.array(columns[name], np.float64)
+    _refuse(values, name)
+    return values
+
+
+def _times(values: Any, name: str, now: float) -> Floats:
+    """Seconds since the epoch; dates and times without a zone are in UTC."""
+    try:
+        times = np.array(values, np.float64)
+    except TypeError:
+        times = np.array([_seconds(value) for value in values], np.float64)
+    absent = np.isnan(times)
+    if absent.any():
+        times[absent] = now
+    _refuse(times, name)
+    return times
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+
+
+def _refuse(values: Floats, name: str) -> None:
+    good = np.isfinite(values)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(f"{float(values[row])!r} is not finite", column=name, row=row, fix="send a finite number")
