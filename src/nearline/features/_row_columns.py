@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,9 +26,16 @@ Found: TypeAlias = tuple[Slotted, int]
 def lookup(codes: Mapping[Any, int], values: Sequence[Any]) -> NDArray[np.int32]:
     """Code of every value, −1 where there is none."""
     try:
-        return np.fromiter(map(codes.__getitem__, values), np.int32, len(values))
+        return _all(codes, values)
     except KeyError:
         return np.array([codes.get(value, -1) for value in values], np.int32)
+
+
+def _all(codes: Mapping[Any, int], values: Sequence[Any]) -> NDArray[np.int32]:
+    """Codes of values that all have one: one C call looks up all of them."""
+    if len(values) < 2:
+        return np.array([codes[value] for value in values], np.int32)
+    return np.fromiter(itemgetter(*values)(codes), np.int32, len(values))
 
 
 def _with_values(slots: NDArray[np.int32], counts: Any, values: Floats | None = None) -> Found:
@@ -42,9 +50,19 @@ def categorical(column: Column, values: Sequence[Any]) -> Found:
     """One level per row."""
     slots = column.slots
     try:
-        return Slotted(np.fromiter(map(slots.__getitem__, values), np.int32, len(values)), 1, None), 0
+        return Slotted(_all(slots, values), 1, None), 0
     except KeyError:
         return _with_values(lookup(slots, [column.level(value) for value in values]), 1)
+
+
+def standardised(columns: Sequence[Column], x: Floats) -> Floats | None:
+    """(x − center) / scale of all numeric columns (columns, n) at once; None where one has to be looked at alone."""
+    given = [(column.center, column.scale) for column in columns if 0 in column.slots]
+    if len(given) < len(columns) or not columns or any(scale is None for _, scale in given):
+        return None
+    center, scale = np.array(given, np.float64).T
+    values: Floats = (x - center[:, None]) / scale[:, None]
+    return values if math.isfinite(float(np.add.reduce(values, axis=None))) else None
 
 
 def numeric(column: Column, x: Floats) -> Found:

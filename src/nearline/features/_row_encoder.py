@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import msgspec
@@ -21,6 +22,7 @@ from nearline._errors import DataError
 from nearline.features import _row_columns
 from nearline.features._assemble import Rows, Slotted, assemble
 from nearline.features._encoder import Design, Encoder
+from nearline.features._row_columns import Found
 from nearline.features._row_types import fields, key_families, row_type
 from nearline.features._vocabulary import Column
 from nearline.schema import Hashed, Key, Multi, Numeric, Vector
@@ -130,31 +132,43 @@ class RowEncoder:
         return column.to_numpy(False) if field.type == pa.float64() else column.to_pylist()
 
     def _encode(self, columns: Columns, n: int, now: float) -> tuple[Design, Columns]:
-        schema, entries, unseen = self.schema, [], 0
+        schema = self.schema
         with np.errstate(over="ignore", invalid="ignore"):
-            for column in self.encoder._columns:
-                found, without = self._column(column, columns)
-                entries.append(found)
-                unseen += without
+            found = self._numbers(columns) | self._levels(columns)
         weight = _finite(columns, schema.weight, np.ones(n))
         offset = _finite(columns, schema.offset, np.zeros(n))
         time = np.full(n, now) if schema.time is None else _times(columns.pop(schema.time), schema.time, now)
         codes = {key: self._codes(key, columns) for key in self.encoder.keys}
-        rows = _side_by_side(entries, n) if all(found.counts is _ONE for found in entries) else assemble(entries, n)
+        entries = [found[name] for name in self.encoder.features]
+        plain = all(entry.counts is _ONE for entry, _ in entries)
+        rows = (_side_by_side if plain else assemble)([entry for entry, _ in entries], n)
+        unseen = sum(without for _, without in entries)
         return Design(*_nonzero(*rows), codes, np.full(n, np.nan), weight, offset, time, unseen), columns
+
+    def _numbers(self, columns: Columns) -> dict[str, Found]:
+        """Entries of the numeric columns, all at once where no number is missing or huge."""
+        numeric = [column for column in self.encoder._columns if isinstance(column.kind, Numeric)]
+        x = np.array([columns[column.name] for column in numeric], np.float64)
+        for column, numbers in zip(numeric, x):
+            self._record(columns, column.name, numbers)
+        values = _row_columns.standardised(numeric, x)
+        if values is None:
+            return {column.name: _row_columns.numeric(column, numbers) for column, numbers in zip(numeric, x)}
+        slots = np.repeat(np.array([column.slots[0] for column in numeric], np.int32)[:, None], x.shape[1], axis=1)
+        return {column.name: (Slotted(*own), 0) for column, *own in zip(numeric, slots, repeat(_ONE), values)}
+
+    def _levels(self, columns: Columns) -> dict[str, Found]:
+        others = [column for column in self.encoder._columns if not isinstance(column.kind, Numeric)]
+        return {column.name: self._column(column, columns) for column in others}
 
     def _codes(self, key: Key, columns: Columns) -> NDArray[np.int32]:
         values: Any = columns[key] if isinstance(key, str) else list(zip(*[columns[name] for name in key]))
         return _row_columns.lookup(self.encoder._entities[key].codes, values)
 
-    def _column(self, column: Column, columns: Columns) -> _row_columns.Found:
+    def _column(self, column: Column, columns: Columns) -> Found:
         name = column.name
         values: Any = columns[name]
         match column.kind:
-            case Numeric():
-                numbers = np.array(values, np.float64)
-                self._record(columns, name, numbers)
-                return _row_columns.numeric(column, numbers)
             case Multi(sep):
                 return _row_columns.multi(column, values, sep)
             case Vector():
@@ -186,12 +200,13 @@ def _hash(known: dict[Any, Level], column: Column, value: Any) -> Level:
 def _side_by_side(entries: Sequence[Slotted], n: int) -> Rows:
     """Rows with one entry per column, behind an intercept entry."""
     width = len(entries) + 1
-    indices, values = np.zeros((n, width), np.int32), np.ones((n, width))
+    indices, values = np.empty((width, n), np.int32), np.ones((width, n))
+    indices[0] = 0
     for place, found in enumerate(entries, 1):
-        indices[:, place] = found.slots
+        indices[place] = found.slots
         if found.values is not None:
-            values[:, place] = found.values
-    return np.arange(0, n * width + 1, width), indices.ravel(), values.ravel()
+            values[place] = found.values
+    return np.arange(0, n * width + 1, width), indices.T.ravel(), values.T.ravel()
 
 
 def _nonzero(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: Floats) -> Rows:
