@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import DataError
 from nearline.features._assemble import Slotted
+from nearline.features._entities import Entities
 from nearline.features._vocabulary import MISSING, Column
 from nearline.schema._columns import Floats, Level
 
@@ -29,6 +30,14 @@ def lookup(codes: Mapping[Any, int], values: Sequence[Any]) -> NDArray[np.int32]
         return _all(codes, values)
     except KeyError:
         return np.array([codes.get(value, -1) for value in values], np.int32)
+
+
+def entities(known: Entities, values: Sequence[Any]) -> NDArray[np.int32]:
+    """Codes of a key's values, as `Entities.lookup` gives them."""
+    try:
+        return _all(known.codes, values)
+    except KeyError:
+        return known.lookup(values)
 
 
 def _all(codes: Mapping[Any, int], values: Sequence[Any]) -> NDArray[np.int32]:

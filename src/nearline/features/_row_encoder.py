@@ -163,7 +163,7 @@ class RowEncoder:
 
     def _codes(self, key: Key, columns: Columns) -> NDArray[np.int32]:
         values: Any = columns[key] if isinstance(key, str) else list(zip(*[columns[name] for name in key]))
-        return _row_columns.lookup(self.encoder._entities[key].codes, values)
+        return _row_columns.entities(self.encoder._entities[key], values)
 
     def _column(self, column: Column, columns: Columns) -> Found:
         name = column.name

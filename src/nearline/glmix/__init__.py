@@ -8,6 +8,7 @@ from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
 from nearline.glmix._priors import LearnedPriors
 from nearline.glmix._replay import Progress
+from nearline.glmix._scorer import Draw, Scorer, Scores
 from nearline.glmix._stream import Learned
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Contribution",
     "Convergence",
     "Delta",
+    "Draw",
     "Fixed",
     "Forgetting",
     "GLMix",
@@ -25,6 +27,8 @@ __all__ = [
     "Prior",
     "Progress",
     "Random",
+    "Scorer",
+    "Scores",
     "dump_delta",
     "parse_delta",
     "touched_by",
