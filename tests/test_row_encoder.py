@@ -123,7 +123,10 @@ def test_rows_give_the_design_of_their_table(
         expected = encoder.encode(table(rows, now=5.0), grow=False)
     assert_same(design, expected)
     recorded = pa.table({f.name: pa.array(columns[f.name], f.type, from_pandas=True) for f in served.arrow})
-    again, columns_again = served.encode_table(recorded.append_column("when", pa.array(design.time)))
+    roles = {"when": design.time, "o": design.offset, "w": design.weight}
+    for name, values in roles.items():
+        recorded = recorded.append_column(name, pa.array(values))
+    again, columns_again = served.encode_table(recorded)
     assert_same(again, expected)
     assert set(columns) == set(columns_again) == set(served.arrow.names)
     for name, values in columns.items():
@@ -138,10 +141,8 @@ def test_what_is_recorded_teaches_the_same(history: list[Any], rows: list[Any]) 
     _, columns = served.encode(decoded(served, rows))
     one, other = learned(history), learned(history)
     recorded = {f.name: pa.array(columns[f.name], f.type, from_pandas=True) for f in served.arrow}
-    when = pa.array([row.get("when", 0.0) for row in rows])
-    assert_same(
-        one.encode(pa.table(recorded).append_column("when", when), grow=True), other.encode(table(rows), grow=True)
-    )
+    recorded |= {name: table(rows)[name] for name in ("when", "o", "w")}
+    assert_same(one.encode(pa.table(recorded), grow=True), other.encode(table(rows), grow=True))
     assert one.slot_names == other.slot_names
 
 

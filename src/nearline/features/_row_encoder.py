@@ -46,7 +46,8 @@ class RowEncoder:
     Row
         `msgspec.Struct` type with one typed field per column; decoding errors name the field.
     arrow
-        `pyarrow.Schema` of the columns that `encode` returns for recording.
+        `pyarrow.Schema` of the keys and features, which `encode` returns for recording; the row's other roles are in
+        the design.
 
     Raises
     ------
@@ -73,7 +74,8 @@ class RowEncoder:
         found = fields(encoder, families)
         self.Row = row_type(found)
         self.names = tuple(field.name for field in found)
-        self.arrow = pa.schema([pa.field(f.name, f.arrow) for f in found if f.name != encoder.schema.time])
+        seen = {*families, *encoder.features}
+        self.arrow = pa.schema([pa.field(field.name, field.arrow) for field in found if field.name in seen])
         self._keys = frozenset(families)
         self._hashes: dict[str, dict[Any, Level]] = {}
 
@@ -115,11 +117,9 @@ class RowEncoder:
         design = self.encoder.encode(checked, grow=False)
         if self.schema.time is None:
             design.time[:] = now
-        return design, {field.name: self._recorded(field, table, design) for field in self.arrow}
+        return design, {field.name: self._recorded(field, table) for field in self.arrow}
 
-    def _recorded(self, field: Any, table: Any, design: Design) -> Any:
-        if field.name == self.schema.weight:
-            return design.weight
+    def _recorded(self, field: Any, table: Any) -> Any:
         column = table.column(field.name).combine_chunks()
         nested = pa.types.is_list(field.type)
         try:
@@ -135,8 +135,8 @@ class RowEncoder:
         schema = self.schema
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._numbers(columns) | self._levels(columns)
-        weight = _finite(columns, schema.weight, np.ones(n))
-        offset = _finite(columns, schema.offset, np.zeros(n))
+        weight = np.ones(n) if schema.weight is None else _finite(columns.pop(schema.weight), schema.weight)
+        offset = np.zeros(n) if schema.offset is None else _finite(columns.pop(schema.offset), schema.offset)
         time = np.full(n, now) if schema.time is None else _times(columns.pop(schema.time), schema.time, now)
         codes = {key: self._codes(key, columns) for key in self.encoder.keys}
         entries = [found[name] for name in self.encoder.features]
@@ -218,11 +218,9 @@ def _nonzero(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: Floa
     return kept, indices[keep], values[keep]
 
 
-def _finite(columns: Columns, name: str | None, otherwise: Floats) -> Floats:
+def _finite(given: Any, name: str) -> Floats:
     """Numbers of a role, refused where they are not finite."""
-    if name is None:
-        return otherwise
-    columns[name] = values = np.array(columns[name], np.float64)
+    values = np.array(given, np.float64)
     _refuse(values, name)
     return values
 
