@@ -73,10 +73,10 @@ class RowEncoder:
         families = key_families(encoder)
         found = fields(encoder, families)
         self.Row = row_type(found)
-        self.names = tuple(field.name for field in found)
-        seen = {*families, *encoder.features}
-        self.arrow = pa.schema([pa.field(field.name, field.arrow) for field in found if field.name in seen])
         self._keys = frozenset(families)
+        self._seen = self._keys | set(encoder.features)
+        self.names = tuple(field.name for field in found)
+        self.arrow = pa.schema([pa.field(field.name, field.arrow) for field in found if field.name in self._seen])
         self._hashes: dict[str, dict[Any, Level]] = {}
 
     def encode(self, rows: Sequence[Any], now: float = 0.0) -> tuple[Design, Columns]:
@@ -135,9 +135,9 @@ class RowEncoder:
         schema = self.schema
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._numbers(columns) | self._levels(columns)
-        weight = np.ones(n) if schema.weight is None else _finite(columns.pop(schema.weight), schema.weight)
-        offset = np.zeros(n) if schema.offset is None else _finite(columns.pop(schema.offset), schema.offset)
-        time = np.full(n, now) if schema.time is None else _times(columns.pop(schema.time), schema.time, now)
+        weight = np.ones(n) if schema.weight is None else _finite(self._role(columns, schema.weight), schema.weight)
+        offset = np.zeros(n) if schema.offset is None else _finite(self._role(columns, schema.offset), schema.offset)
+        time = np.full(n, now) if schema.time is None else _times(self._role(columns, schema.time), schema.time, now)
         codes = {key: self._codes(key, columns) for key in self.encoder.keys}
         entries = [found[name] for name in self.encoder.features]
         plain = all(entry.counts is _ONE for entry, _ in entries)
@@ -160,6 +160,10 @@ class RowEncoder:
     def _levels(self, columns: Columns) -> dict[str, Found]:
         others = [column for column in self.encoder._columns if not isinstance(column.kind, Numeric)]
         return {column.name: self._column(column, columns) for column in others}
+
+    def _role(self, columns: Columns, name: str) -> Any:
+        """Values of a role, which are recorded only where they are a feature too."""
+        return columns[name] if name in self._seen else columns.pop(name)
 
     def _codes(self, key: Key, columns: Columns) -> NDArray[np.int32]:
         values: Any = columns[key] if isinstance(key, str) else list(zip(*[columns[name] for name in key]))
