@@ -50,7 +50,8 @@ class GLMix:
 
     Notes
     -----
-    Event mode is exact for the identity link up to the cross-block covariance that it drops. A standard deviation this
+    Event mode is exact for the identity link up to the cross-block covariance that it drops, and gives the same bits
+    however a stream is cut into calls. A standard deviation this
     model reports is that of the block's own posterior (conditional on the others'); see ``docs/model.md``.
 
     References

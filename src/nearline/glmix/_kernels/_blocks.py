@@ -3,6 +3,9 @@
 S_b is a packed lower triangle (full) or a vector of variances (diagonal). A design is sparse (`used` entries) or
 written out (`used` = DENSE). Random-walk variance that the event brings stays aside, as a vector q added to the
 diagonal, until the event is learned: a refused event changes nothing.
+
+Dimensions after the last one that a design touches cost little and, where they stand at the prior, change no bit:
+`nearline.glmix._kernels._lanes` tells how sums are ordered.
 """
 
 from __future__ import annotations
@@ -11,7 +14,21 @@ from typing import Any
 
 from numba import njit
 
-from nearline.glmix._kernels._lanes import INNER, floats, fma, ints, pack, pointer, put, spread, take, total, totals
+from nearline.glmix._kernels._lanes import (
+    INNER,
+    floats,
+    fma,
+    fused,
+    ints,
+    pack,
+    pointer,
+    put,
+    spread,
+    take,
+    take_first,
+    total,
+    totals,
+)
 from nearline.glmix._kernels._records import DENSE, DIAGONAL
 
 
@@ -36,18 +53,41 @@ def times_dense(cov: Any, d: int, x: Any, v: Any) -> None:
         # Written as a whole: four scalar stores would stall the next rows' load of them.
         put(v, j, fma(pack(c30, c31, c32, cov[b3 + 3]), f3, out))
         b0 = b3 + 4
-    for j in range(whole, d):
-        f, a = spread(x[j]), spread(0.0)
+    # The rows left over, as if three zero rows followed: the last one first, as above.
+    for j in range(d - 1, whole - 1, -1):
+        base, f, a = j * (j + 1) // 2, spread(x[j]), spread(0.0)
         for k in range(0, whole, 4):
-            c = take(cov, b0 + k)
+            c = take(cov, base + k)
             a = fma(c, take(x, k), a)
             put(v, k, fma(c, f, take(v, k)))
-        row = total(a)
-        for k in range(whole, j):
-            row += cov[b0 + k] * x[k]
-            v[k] += cov[b0 + k] * x[j]
-        v[j] = row + cov[b0 + j] * x[j]
+        v[j] = total(a)
+    for k in range(whole, d):
+        for j in range(whole, d):
+            low, high = min(j, k), max(j, k)
+            v[j] = fused(cov[high * (high + 1) // 2 + low], x[k], v[j])
+
+
+@njit(**INNER)
+def times_below(cov: Any, d: int, lead: int, x: Any, v: Any) -> None:
+    """Rows lead … d − 1 of S x, for an x that is zero from `lead` on, a multiple of four below d."""
+    j, b0 = lead, lead * (lead + 1) // 2
+    while j + 4 <= d:
+        b1, b2, b3 = b0 + j + 1, b0 + 2 * j + 3, b0 + 3 * j + 6
+        a0 = a1 = a2 = a3 = spread(0.0)
+        for k in range(0, lead, 4):
+            xk = take(x, k)
+            a0, a1 = fma(take(cov, b0 + k), xk, a0), fma(take(cov, b1 + k), xk, a1)
+            a2, a3 = fma(take(cov, b2 + k), xk, a2), fma(take(cov, b3 + k), xk, a3)
+        put(v, j, totals(a0, a1, a2, a3))
+        b0 = b3 + j + 4
+        j += 4
+    while j < d:
+        a0 = spread(0.0)
+        for k in range(0, lead, 4):
+            a0 = fma(take(cov, b0 + k), take(x, k), a0)
+        v[j] = total(a0)
         b0 += j + 1
+        j += 1
 
 
 @njit(**INNER)
@@ -61,11 +101,11 @@ def times_sparse(cov: Any, d: int, slots: Any, entries: Any, used: int, v: Any) 
         for k in range(0, whole, 4):
             put(v, k, fma(take(cov, base + k), f, take(v, k)))
         for k in range(whole, j + 1):
-            v[k] += x * cov[base + k]
+            v[k] = fused(cov[base + k], x, v[k])
         below = base + j
         for k in range(j + 1, d):
             below += k
-            v[k] += x * cov[below]
+            v[k] = fused(cov[below], x, v[k])
 
 
 @njit(**INNER)
@@ -74,9 +114,15 @@ def times_diagonal(b: Any, like: Any) -> Any:
     x, v, q, slots, entries = floats(b.x), floats(b.v), floats(b.q), ints(b.slots), floats(b.entries)
     cov, s = pointer(b.cov, like), 0.0
     if b.used == DENSE:
-        for j in range(b.d):
-            v[j] = (cov[j] + q[j]) * x[j]
-            s += v[j] * x[j]
+        a = spread(0.0)
+        for j in range(0, b.d, 4):
+            xj, n = take(x, j), min(b.d - j, 4)
+            # S x + q x, the latter for nothing: q has room for four and is zero unless coefficients walk.
+            vj = fma(take_first(cov, j, n), xj, spread(0.0))
+            vj = fma(take(q, j), xj, vj)
+            put(v, j, vj)
+            a = fma(vj, xj, a)
+        return total(a)
     for p in range(b.used):
         j = slots[p]
         v[j] = (cov[j] + q[j]) * entries[p]
@@ -95,13 +141,16 @@ def times(b: Any, like: Any) -> Any:
         times_sparse(pointer(b.cov, like), d, slots, entries, b.used, v)
         for p in range(b.used):
             if walking:
-                v[slots[p]] += q[slots[p]] * entries[p]
+                v[slots[p]] = fused(q[slots[p]], entries[p], v[slots[p]])
         for p in range(b.used):
             s += v[slots[p]] * entries[p]
         return s
-    times_dense(pointer(b.cov, like), d, x, v)
+    lead = min(d, (b.top + 4) & -4)
+    times_dense(pointer(b.cov, like), lead, x, v)
+    if lead < d:
+        times_below(pointer(b.cov, like), d, lead, x, v)
     a = spread(0.0)
-    for k in range(0, d, 4):
+    for k in range(0, lead, 4):
         vk, xk = take(v, k), take(x, k)
         if walking:
             vk = fma(take(q, k), xk, vk)
@@ -126,9 +175,10 @@ def downdate_full(cov: Any, out: Any, d: int, c: float, v: Any) -> None:
             put(out, b2 + k, fma(f2, vk, take(cov, b2 + k)))
             put(out, b3 + k, fma(f3, vk, take(cov, b3 + k)))
         b0, b1, b2, b3 = b0 + j, b1 + j, b2 + j, b3 + j
-        out[b0] = cov[b0] + g0 * v0
-        out[b1], out[b1 + 1] = cov[b1] + g1 * v0, cov[b1 + 1] + g1 * v1
-        out[b2], out[b2 + 1], out[b2 + 2] = cov[b2] + g2 * v0, cov[b2 + 1] + g2 * v1, cov[b2 + 2] + g2 * v2
+        out[b0] = fused(g0, v0, cov[b0])
+        out[b1], out[b1 + 1] = fused(g1, v0, cov[b1]), fused(g1, v1, cov[b1 + 1])
+        out[b2], out[b2 + 1] = fused(g2, v0, cov[b2]), fused(g2, v1, cov[b2 + 1])
+        out[b2 + 2] = fused(g2, v2, cov[b2 + 2])
         put(out, b3, fma(f3, take(v, j), take(cov, b3)))
         b0 = b3 + 4
     for j in range(whole, d):
@@ -136,7 +186,7 @@ def downdate_full(cov: Any, out: Any, d: int, c: float, v: Any) -> None:
         for k in range(0, whole, 4):
             put(out, b0 + k, fma(f, take(v, k), take(cov, b0 + k)))
         for k in range(whole, j + 1):
-            out[b0 + k] = cov[b0 + k] + g * v[k]
+            out[b0 + k] = fused(g, v[k], cov[b0 + k])
         b0 += j + 1
 
 
@@ -152,12 +202,12 @@ def downdate_diagonal(b: Any, like: Any, a: float, h: float, new_mean: Any, new_
         new_cov[dims[k]] += q[dims[k]]
     if b.used == DENSE:
         for j in range(b.d):
-            new_mean[j] += a * v[j]
-            new_cov[j] /= 1.0 + h * x[j] * v[j]
+            new_mean[j] = fused(a, v[j], new_mean[j])
+            new_cov[j] /= fused(h * x[j], v[j], 1.0)
     for p in range(b.used):
         j = slots[p]
-        new_mean[j] += a * v[j]
-        new_cov[j] /= 1.0 + h * entries[p] * v[j]
+        new_mean[j] = fused(a, v[j], new_mean[j])
+        new_cov[j] /= fused(h * entries[p], v[j], 1.0)
 
 
 @njit(**INNER)
@@ -177,5 +227,5 @@ def downdate(b: Any, like: Any, a: float, c: float, h: float) -> None:
     for k in range(0, whole, 4):
         put(new_mean, k, fma(f, take(v, k), take(mean, k)))
     for k in range(whole, d):
-        new_mean[k] = mean[k] + a * v[k]
+        new_mean[k] = fused(a, v[k], mean[k])
     downdate_full(cov, new_cov, d, c, v)

@@ -5,7 +5,9 @@ the line μ + a S x, so the update of every block at once is a one-dimensional s
 
     η = z − s w g(η),    a = −w g(η),    c = w D(η) / (1 + w D(η) s),    μ += a S x,    S −= c (S x)(S x)ᵀ
 
-Cross-block covariance that the event creates is dropped. The NumPy twin is `nearline.glmix._oracle`.
+Cross-block covariance that the event creates is dropped. However a stream is cut into calls, and whenever levels appear
+in it, the same events leave the same bits (`nearline.glmix._kernels._lanes` tells why).
+The NumPy twin is `nearline.glmix._oracle`.
 """
 
 from __future__ import annotations

@@ -11,17 +11,23 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from nearline.glmix._kernels._lanes import fused
 from nearline.glmix._kernels._scalar import FASTMATH
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def fold_reverting(a: float, mean: Any, cov: Any, mu0: Any, cov0: Any) -> None:
-    """μ ← μ0 + a (μ − μ0), S ← a² S + (1 − a²) S0; an empty `cov` folds the mean alone."""
+    """μ ← μ0 + a (μ − μ0), S ← a² S + (1 − a²) S0; an empty `cov` folds the mean alone.
+
+    What stands at the prior stays there to the bit: when a dimension that no data has touched was made must not show.
+    """
     for j in range(mean.shape[0]):
-        mean[j] = mu0[j] + a * (mean[j] - mu0[j])
+        mean[j] = fused(a, mean[j] - mu0[j], mu0[j])
     a2 = a * a
+    rest = 1.0 - a2
     for p in range(cov.shape[0]):
-        cov[p] = a2 * cov[p] + (1.0 - a2) * cov0[p]
+        old, base = cov[p], cov0[p]
+        cov[p] = base if old == base else fused(a2, old, rest * base)
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
@@ -61,9 +67,26 @@ def invert_packed(packed: Any, out: Any) -> bool:
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
+def touched(diagonal: bool, mean: Any, cov: Any, mu0: Any, cov0: Any) -> int:
+    """Dimensions up to the last one that differs from the prior, or is tied to an earlier one by it."""
+    for j in range(mean.shape[0] - 1, -1, -1):
+        base = j if diagonal else j * (j + 1) // 2 + j
+        alone = mean[j] == mu0[j] and cov[base] == cov0[base]
+        if not diagonal:
+            for k in range(base - j, base):
+                alone = alone and cov[k] == 0.0 and cov0[k] == 0.0
+        if not alone:
+            return j + 1
+    return 0
+
+
+@njit(cache=True, nogil=True, fastmath=FASTMATH)
 def fold_stabilised(diagonal: bool, delta: float, mean: Any, cov: Any, mu0: Any, cov0: Any) -> None:
-    """H ← δ H + (1 − δ) Λ0 and μ ← H⁻¹ (δ H_old μ + (1 − δ) Λ0 μ0), on stored covariances S = H⁻¹."""
-    d = mean.shape[0]
+    """H ← δ H + (1 − δ) Λ0 and μ ← H⁻¹ (δ H_old μ + (1 − δ) Λ0 μ0), on stored covariances S = H⁻¹.
+
+    Dimensions at the end that stand at the prior, apart from the others, stay as they are and decide no sum's order.
+    """
+    d = touched(diagonal, mean, cov, mu0, cov0)
     if diagonal:
         for j in range(d):
             old, base = delta / cov[j], (1.0 - delta) / cov0[j]

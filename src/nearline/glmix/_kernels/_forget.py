@@ -3,9 +3,9 @@
 The kernels call it by address, once per entity and event: so its loops over matrices are neither compiled for a model
 that never forgets nor optimised again inside every kernel.
 
-A compiled C function on disk is found by its own file and signature, neither of which shows the layout of `PLAN`: who
-changes the record must touch this file and `_lowrank_event` too (`PLAN` last gained `locked`). Low-rank blocks forget
-there.
+A compiled C function on disk is found by its own file and signature, neither of which shows the layout of `PLAN` or
+the text of `_folds`: who changes them must touch this file and `_lowrank_event` too (`PLAN` last gained `locked` and
+`top`). Low-rank blocks forget there.
 """
 
 from __future__ import annotations

@@ -3,15 +3,20 @@
 LLVM's own vectoriser leaves loops of a few dozen numbers scalar and guards each with aliasing checks. These operations
 say what is meant: `take` four numbers, multiply and add, `put` them back. float32 storage is widened on the way in and
 rounded on the way out. A machine without four-wide registers gets two twos or four ones.
+
+What a number comes to does not depend on whether it is one of four or on its own: `fused` is `fma` of scalars, every
+sum puts its j-th term into lane j mod 4, and `total` adds the lanes as `totals` does. So zeros at the end of a vector
+change no bit of what comes before them, and a posterior is the same whenever dimensions were appended to it.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
 import numba
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
@@ -34,6 +39,9 @@ ARRAYS: Any = OPTIONS | _INNER_ONLY | {"_nrt": True}
 _DOUBLE, _INT, _BYTES = ir.DoubleType(), ir.IntType(32), ir.IntType(8).as_pointer()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
 _UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
+# One rounding by name where the machine can, else two: never the compiler's choice from place to place.
+_ONE_ROUNDING = platform.machine() in ("arm64", "aarch64") or binding.get_host_cpu_features().get("fma", False)
+_FMA = "llvm.fma" if _ONE_ROUNDING else "llvm.fmuladd"
 
 Generated = tuple[Any, Callable[..., Any]]
 
@@ -163,9 +171,40 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
     """Lane by lane, a * b + c."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, "llvm.fmuladd.v4f64", _VECTOR, arguments)
+        return _call(builder, f"{_FMA}.v4f64", _VECTOR, arguments)
 
     return LANES_TYPE(*[LANES_TYPE] * 3), generate
+
+
+@_intrinsic
+def fused(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
+    """Scalar a * b + c, rounded as a lane of `fma` is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, f"{_FMA}.f64", _DOUBLE, arguments)
+
+    return types.float64(*[types.float64] * 3), generate
+
+
+@_intrinsic
+def take_first(typing_context: Any, p: Any, k: Any, n: Any) -> Generated:
+    """The numbers p[k : k + n] and zeros, four in all; nothing beyond them is read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, vector, align = _address(context, builder, p, arguments)
+        number = ir.IntType(64)
+        count = builder.insert_element(ir.Constant(ir.VectorType(number, LANES), ir.Undefined), arguments[2], _INT(0))
+        mask = builder.icmp_signed(
+            "<",
+            ir.Constant(ir.VectorType(number, LANES), list(range(LANES))),
+            _shuffle(builder, count, count, [0] * LANES),
+        )
+        name = f"llvm.masked.load.v4f{8 * align}.p0"
+        zeros = ir.Constant(vector, [0.0] * LANES)
+        stored = _call(builder, name, vector, [address, _INT(align), mask, zeros])
+        return stored if vector == _VECTOR else builder.fpext(stored, _VECTOR)
+
+    return LANES_TYPE(p, types.int64, types.int64), generate
 
 
 @_intrinsic
@@ -184,10 +223,10 @@ def totals(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Generated:
 
 @_intrinsic
 def total(typing_context: Any, a: Any) -> Generated:
-    """The sum of the lanes."""
+    """The sum of the lanes, (a_0 + a_1) + (a_2 + a_3)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        halves = (_shuffle(builder, arguments[0], _UNDEFINED, lanes) for lanes in ([0, 1], [2, 3]))
+        halves = (_shuffle(builder, arguments[0], _UNDEFINED, lanes) for lanes in ([0, 2], [1, 3]))
         pair = builder.fadd(*halves)
         return builder.fadd(*(builder.extract_element(pair, ir.Constant(_INT, lane)) for lane in (0, 1)))
 

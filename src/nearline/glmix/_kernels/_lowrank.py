@@ -241,6 +241,19 @@ def append(
 
 
 @njit(**OPTIONS)
+def last_used(row: Floats, d: int, kmax: int) -> int:
+    """Records up to the last one with a column: those after it enter no sum, so that none rounds otherwise for them."""
+    S, k = records(row, d, kmax), int(row[0])
+    while d > 0:
+        q = S[d - 1]
+        for i in range(k):
+            if q[i] != 0.0:
+                return d
+        d -= 1
+    return 0
+
+
+@njit(**OPTIONS)
 def compress(row: Floats, d: int, kmax: int, rank: int, scratch: Floats) -> None:
     """Keep the `rank` directions of diag(h)^(−1/2) Q with the largest singular values; diag(H) stays exact.
 
@@ -249,6 +262,7 @@ def compress(row: Floats, d: int, kmax: int, rank: int, scratch: Floats) -> None
     k = int(row[0])
     if k <= rank:
         return
+    d = last_used(row, d, kmax)
     S, V, W = records(row, d, kmax), square(scratch, kmax, 0), square(scratch, kmax, 1)
     turned, norms = scratch[kmax : 2 * kmax], scratch[2 * kmax : 3 * kmax]
     load(row, k, kmax, V)

@@ -5,8 +5,7 @@ is decided on, `absorb` once it is learned, `relax` before both where time has p
 working memory what `absorb` needs, and writes nothing of the posterior.
 
 What is compiled here is found on disk by this file's text alone: who changes `_lowrank`, `_lowrank_fold` or the layout
-of `PLAN` must clear `__pycache__`, or old code runs; `PLAN`
-last gained `locked`.
+of `PLAN` must clear `__pycache__`, or old code runs; `PLAN` last gained `locked` and `top`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from nearline.glmix._kernels._linalg import OPTIONS
 from nearline.glmix._kernels._records import DENSE, PER_UPDATE, REVERTING
 
 _records, _project, _shift, _append = _lowrank.records, _lowrank.project, _lowrank.shift, _lowrank.append
+_last_used = _lowrank.last_used
 _forget, _revert, _walk = _lowrank_fold.forget, _lowrank_fold.revert, _lowrank_fold.walk
 
 
@@ -95,6 +95,18 @@ def growth(b: Any) -> bool:
 
 
 @njit(**ARRAYS)
+def touched(d: int, kmax: int, row: Any, start: Any, mean: Any, base: Any) -> int:
+    """Dimensions up to the last that differs from the prior; those after it stay there whatever happens before."""
+    d = _last_used(row, d, kmax)
+    total = mean.shape[0]
+    S, S0 = _records(row, total, kmax), _records(start, total, kmax)
+    for j in range(total - 1, d - 1, -1):
+        if mean[j] != base[j] or S[j, kmax] != S0[j, kmax]:
+            return j + 1
+    return d
+
+
+@njit(**ARRAYS)
 def relax(b: Any, like: Any) -> None:
     """Point a block at a copy of its entity: folded towards the prior first, then random-walk variance is added."""
     delta, walks = discount(b), growth(b)
@@ -107,12 +119,13 @@ def relax(b: Any, like: Any) -> None:
     prior, work, S0 = carray(floats(b.v), (b.d,)), work_of(b), _records(start, b.d, b.kmax)
     for j in range(b.d):
         prior[j] = S0[j, b.kmax]
+    d = touched(b.d, b.kmax, row, start, mean, base)
     if delta < 1.0 and b.form == REVERTING:
-        _revert(row, b.d, b.kmax, delta, prior, mean, base, work)
+        _revert(row, d, b.kmax, delta, prior, mean, base, work)
     elif delta < 1.0:
-        _forget(row, b.d, b.kmax, delta, prior, mean, base, work)
+        _forget(row, d, b.kmax, delta, prior, mean, base, work)
     if walks:
-        _walk(row, b.d, b.kmax, carray(floats(b.q), (b.d,)), prior, work)
+        _walk(row, d, b.kmax, carray(floats(b.q), (b.d,)), prior, work)
     b.mean = b.own_mean
     b.cov = b.own_cov
 

@@ -19,12 +19,14 @@ from nearline.glmix._kernels._lanes import (
     call,
     floats,
     fma,
+    fused,
     int32s,
     ints,
     pointer,
     put,
     spread,
     take,
+    take_first,
     total,
 )
 from nearline.glmix._kernels._records import DENSE, DIAGONAL, FULL, LOWRANK, PLAN
@@ -40,7 +42,7 @@ def walk(b: Any, like: Any) -> None:
     for k in range(b.walking):
         j = dims[k]
         p = j if b.kind == DIAGONAL else j * (j + 1) // 2 + j
-        gained = min(event[j] + second[j] * dt, cov0[p] - cov[p])
+        gained = min(fused(second[j], dt, event[j]), cov0[p] - cov[p])
         q[j] = gained if gained > 0.0 and not math.isnan(b.since) else 0.0
 
 
@@ -81,12 +83,12 @@ def gather(rows: Any, b: Any, i: int) -> None:
 @njit(**INLINE)
 def dot(p: Any, q: Any, d: int) -> Any:
     """Σ p_j q_j over d numbers."""
-    whole, a, rest = d - d % 4, spread(0.0), 0.0
+    whole, a = d - d % 4, spread(0.0)
     for k in range(0, whole, 4):
         a = fma(take(p, k), take(q, k), a)
-    for k in range(whole, d):
-        rest += p[k] * q[k]
-    return rest + total(a)
+    if whole < d:
+        a = fma(take_first(p, whole, d - whole), take_first(q, whole, d - whole), a)
+    return total(a)
 
 
 @njit(**INLINE)
@@ -112,14 +114,26 @@ def write_out(b: Any) -> None:
 
 
 @njit(**INLINE)
+def last_of(b: Any) -> Any:
+    """The last dimension that a sparse design touches, −1 for none."""
+    slots, last = ints(b.slots), -1
+    for p in range(b.used):
+        last = max(last, slots[p])
+    return last
+
+
+@njit(**INLINE)
 def lay_out(plan: int, R: int, like: Any) -> None:
     """Write out the designs of the loadings, of the blocks that they load on, and where features are many.
+
+    Many of the dimensions up to the last that the row touches: those after it must not decide how sums are rounded.
 
     The margin holds β_uᵀ γ_m; linearised at the means, γ_m has the design μ_u and β_u's gains the mean of γ_m.
     """
     for r in range(R):
         b = block_at(plan + r * STEP)
-        if b.of >= 0 or b.loaded or (3 * b.used > b.d and b.kind == FULL):
+        b.top = b.d - 1 if b.of >= 0 or b.loaded else last_of(b)
+        if b.of >= 0 or b.loaded or (3 * b.used > b.top + 1 and b.kind == FULL):
             write_out(b)
     for r in range(R):
         b = block_at(plan + r * STEP)

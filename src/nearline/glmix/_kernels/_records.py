@@ -77,7 +77,7 @@ PLAN = _record(
     "d size kind of loaded locked form walking mean_step cov_step kmax rank",
     "relax project absorb work mean_at cov_at last_at count_at local mu0 cov0 walk_event walk_second walk_dims"
     " x v q slots entries own_mean own_cov",
-    "entity mean cov used",
+    "entity mean cov used top",
     "rate since own step gain",
 )
 """One block as numbers and addresses: of its posteriors, its prior, its working memory; then where an event finds it.
@@ -85,7 +85,7 @@ PLAN = _record(
 `relax` is the address of the function that forgets (`_forget`), 0 where nothing changes with time; `walking`
 dimensions, listed at `walk_dims`, gain random-walk variance. In an event, `mean` and `cov` are the addresses of the
 posterior as of the event's time, `since` the seconds since its last update (NaN: none), `used` the entries of its
-design. A `locked` block counts with its mean alone and is not updated.
+design and `top` the last dimension that they touch. A `locked` block counts with its mean alone and is not updated.
 
 A low-rank block has the functions `project` and `absorb` (`_lowrank_event`) and its own working memory, `work`; in an
 event they leave and take s_b (`own`), the step a along H⁻¹ x (`step`) and the precision ω gained along x (`gain`).
