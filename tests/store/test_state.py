@@ -1,0 +1,360 @@
+"""One contract for every state store, and what is special to the one on disk: crashes, damage, readers, growth."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearline import DataError, StateError
+from nearline.store import Changes, LmdbStateStore, MemoryStateStore, StateStore
+
+Make = Callable[[], StateStore]
+
+
+@pytest.fixture(params=["memory", "lmdb", "tiny lmdb"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    stores: list[StateStore] = []
+
+    def new() -> StateStore:
+        options: dict[str, Any] = {"map_size": 1 << 17} if request.param == "tiny lmdb" else {}
+        folder = tmp_path / str(len(stores))
+        stores.append(MemoryStateStore() if request.param == "memory" else LmdbStateStore(folder, **options))
+        return stores[-1]
+
+    yield new
+    for store in stores:
+        store.close()
+
+
+def everything(store: StateStore, *tables: str) -> tuple[dict[str, int], dict[str, Any], dict[str, dict[bytes, bytes]]]:
+    with store.snapshot() as state:
+        return dict(state.positions), dict(state.meta), {name: dict(state.table(name)) for name in tables}
+
+
+def test_a_new_store_is_empty(make: Make) -> None:
+    assert everything(make(), "rows") == ({}, {}, {"rows": {}})
+
+
+def test_a_commit_is_seen_whole(make: Make) -> None:
+    store = make()
+    store.commit(Changes({"rows": {b"b": b"2", b"a": b""}}, {"line": "1.4.9", "n": [1, {"x": None}]}), {"examples": 7})
+    store.commit(Changes({"rows": {b"b": memoryview(b"3"), b"none": None}}), {"outcomes": -1})
+    assert everything(store, "rows", "other") == (
+        {"examples": 7, "outcomes": -1},
+        {"line": "1.4.9", "n": [1, {"x": None}]},
+        {"rows": {b"a": b"", b"b": b"3"}, "other": {}},
+    )
+    with store.snapshot() as state:
+        assert list(state.table("rows")) == [b"a", b"b"]
+        assert (state.get("rows", b"b"), state.get("rows", b"c"), state.get("other", b"b")) == (b"3", None, None)
+
+
+def test_a_line_is_switched_in_one_transaction(make: Make) -> None:
+    """Another base version: its name is set, the old line's rows go, the rest stays."""
+    store = make()
+    store.commit(Changes({"rows": {b"a": b"1", b"b": b"2"}, "join": {b"p": b"x"}}, {"line": "1.0.0"}), {"examples": 7})
+    store.commit(Changes({"rows": {b"b": b"9"}}, {"line": "1.1.0", "gone": None}, clear=("rows", "nothing")), {})
+    assert everything(store, "rows", "join") == (
+        {"examples": 7}, {"line": "1.1.0"}, {"rows": {b"b": b"9"}, "join": {b"p": b"x"}},
+    )  # fmt: skip
+
+
+def test_a_snapshot_stands_still(make: Make) -> None:
+    store = make()
+    store.commit(Changes({"rows": {b"a": b"1"}}), {"examples": 1})
+    with store.snapshot() as then:
+        store.commit(Changes({"rows": {b"a": b"2"}, "new": {b"x": b"y"}}, {"line": "2"}), {"examples": 2})
+        assert (dict(then.positions), dict(then.meta)) == ({"examples": 1}, {})
+        assert (then.table("rows"), then.get("rows", b"a"), then.table("new")) == ({b"a": b"1"}, b"1", {})
+    assert everything(store, "rows", "new")[0] == {"examples": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "positions", "says"),
+    [
+        (Changes({"": {b"a": b"1"}}), {}, "no name of a table"),
+        (Changes({"(meta)": {b"a": b"1"}}), {}, "no name of a table"),
+        (Changes(clear=("(positions)",)), {}, "no name of a table"),
+        (Changes({"rows": {b"": b"1"}}), {}, "'rows'.*1 to 511 bytes"),
+        (Changes({"rows": {b"x" * 512: b"1"}}), {}, "'rows'.*1 to 511 bytes"),
+        (Changes(), {"examples": 2**63}, "'examples' is 9223372036854775808"),
+        (Changes(), {"examples": True}, "'examples' is True"),
+        (Changes(meta={"line": object()}), {}, "'line'"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_nothing_changes(
+    make: Make, changes: Changes, positions: dict[str, int], says: str
+) -> None:
+    store = make()
+    store.commit(Changes({"rows": {b"a": b"1"}}), {"examples": 1})
+    with pytest.raises(DataError, match=says):
+        store.commit(changes | Changes({"rows": {b"a": b"2"}}), positions)
+    assert everything(store, "rows") == ({"examples": 1}, {}, {"rows": {b"a": b"1"}})
+
+
+KEYS = st.binary(min_size=1, max_size=3)
+COMMITS = st.lists(
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from(["rows", "join"]), st.dictionaries(KEYS, st.none() | st.binary(max_size=5000), max_size=6)
+        ),
+        st.dictionaries(st.sampled_from("ab"), st.integers(-(2**63), 2**63 - 1)),
+        st.dictionaries(st.sampled_from("xy"), st.none() | st.text(max_size=5) | st.floats(allow_nan=False)),
+        st.lists(st.sampled_from(["rows", "join"]), max_size=1).map(tuple),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(commits=COMMITS)
+def test_the_disk_keeps_what_memory_keeps(commits: list[Any]) -> None:
+    """Any commits: the twins agree after each, and after the one on disk was closed and opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        memory, disk = MemoryStateStore(), LmdbStateStore(folder, map_size=1 << 16)
+        for tables, positions, meta, clear in commits:
+            for store in (memory, disk):
+                store.commit(Changes(tables, meta, clear), positions)
+            assert everything(memory, "rows", "join") == everything(disk, "rows", "join")
+        disk.close()
+        disk = LmdbStateStore(folder, read_only=True)
+        assert everything(memory, "rows", "join") == everything(disk, "rows", "join")
+        disk.close()
+
+
+def test_changes_join() -> None:
+    one = Changes({"rows": {b"a": b"1", b"b": b"1"}}, {"x": 1}, clear=("rows",))
+    two = Changes({"rows": {b"b": None}, "join": {b"p": b"2"}}, {"x": 2}, clear=("join", "rows"))
+    both = Changes({"rows": {b"a": b"1", b"b": None}, "join": {b"p": b"2"}}, {"x": 2}, ("rows", "join"))
+    assert one | two == both
+
+
+# -- on disk only ------------------------------------------------------------------------------------------------------
+
+
+def child(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+COUNTER = """
+    import sys
+    from nearline.store import Changes, LmdbStateStore
+    store = LmdbStateStore(sys.argv[1], map_size=1 << 17)
+    with store.snapshot() as state:
+        n = state.positions.get("examples", 0)
+    print("ready", n, flush=True)
+    while True:
+        n += 1
+        rows = {b"%04d" % (k * 7919 % 4000): n.to_bytes(8, "big") * 200 for k in range(n * 20, n * 20 + 20)}
+        store.commit(Changes({"rows": {**rows, b"all": n.to_bytes(8, "big")}}, {"n": n}), {"examples": n})
+        print(n, flush=True)
+"""
+
+
+def test_after_sigkill_at_any_moment_state_and_positions_agree(tmp_path: Path) -> None:
+    """Twelve kills: nothing acknowledged is lost, and nothing of a commit is there without all of it."""
+    delays, acknowledged = random.Random(5), 0
+    for _ in range(12):
+        writer = child(COUNTER, tmp_path)
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        assert first.startswith("ready")
+        time.sleep(delays.uniform(0.0, 0.15))
+        writer.send_signal(signal.SIGKILL)
+        lines = writer.communicate()[0].split("\n")
+        complete = [int(line) for line in lines[:-1]]
+        acknowledged = max([acknowledged, *complete])
+        store = LmdbStateStore(tmp_path)
+        positions, meta, tables = everything(store, "rows")
+        store.close()
+        n = positions.get("examples", 0)
+        assert acknowledged <= n <= acknowledged + 1
+        if n:
+            assert meta == {"n": n}
+            rows = tables["rows"]
+            assert rows.pop(b"all") == n.to_bytes(8, "big")
+            expected = {b"%04d" % (k * 7919 % 4000): k // 20 for k in range(20, n * 20 + 20)}
+            assert {key: int.from_bytes(value[:8], "big") for key, value in rows.items()} == expected
+    assert acknowledged > 12
+
+
+def test_reader_processes_see_whole_commits_while_the_writer_goes_on(tmp_path: Path) -> None:
+    """Across a growth of the file, too: the writer's map is 64 KiB to begin with."""
+    store = LmdbStateStore(tmp_path, map_size=1 << 16)
+    store.commit(Changes({"rows": {b"%03d" % k: bytes(100) for k in range(100)}}), {"examples": 0})
+    reader = child(
+        """
+        import sys
+        from nearline.store import LmdbStateStore
+        store, seen = LmdbStateStore(sys.argv[1], read_only=True), set()
+        print("ready", flush=True)
+        while max(seen, default=0) < 40:
+            with store.snapshot() as state:
+                n, rows = state.positions["examples"], state.table("rows")
+                late = state.table("late")
+            assert all(value[:1] == bytes([n]) for value in rows.values()), (n, rows)
+            assert len(late) == n, (n, len(late))
+            seen.add(n)
+        print(len(seen))
+        """,
+        tmp_path,
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n", reader.communicate()
+    for n in range(1, 41):
+        rows = {b"%03d" % k: bytes([n]) * 100 * n for k in range(100)}
+        store.commit(Changes({"rows": rows, "late": {bytes([n]): b"x"}}), {"examples": n})
+        time.sleep(0.005)
+    out, error = reader.communicate(timeout=30)
+    assert reader.returncode == 0, error
+    assert int(out) > 3
+    store.close()
+    with pytest.raises(StateError, match="read_only=True; commit from the process"):
+        LmdbStateStore(tmp_path, read_only=True).commit(Changes(), {})
+
+
+def test_a_commit_that_grows_the_file_waits_for_snapshots(tmp_path: Path) -> None:
+    store = LmdbStateStore(tmp_path, map_size=1 << 16)
+    store.commit(Changes({"rows": {b"a": b"1"}}), {})
+    with store.snapshot() as state:
+        growing = threading.Thread(target=store.commit, args=(Changes({"rows": {b"b": bytes(1 << 20)}}), {}))
+        growing.start()
+        growing.join(0.2)
+        assert growing.is_alive()
+        assert state.table("rows") == {b"a": b"1"}
+    growing.join(10)
+    assert len(everything(store, "rows")[2]["rows"][b"b"]) == 1 << 20
+    store.close()
+
+
+def filled(folder: Path) -> Path:
+    store = LmdbStateStore(folder)
+    store.commit(Changes({"rows": {b"%04d" % k: bytes([k % 256]) * 1500 for k in range(400)}}), {"examples": 9})
+    store.close()
+    return folder / "data.mdb"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_truncated_file_is_refused_and_the_process_lives(tmp_path: Path, share: float, read_only: bool) -> None:
+    path = filled(tmp_path)
+    size = path.stat().st_size
+    os.truncate(path, int(size * share))
+    if share == 0.0 and not read_only:
+        # An empty file is what an interrupted first start leaves behind.
+        store = LmdbStateStore(tmp_path)
+        assert everything(store) == ({}, {}, {})
+        store.close()
+        return
+    with pytest.raises(StateError, match=r"data\.mdb.*(truncated|damaged|close the store).*"):
+        LmdbStateStore(tmp_path, read_only=read_only)
+    assert path.stat().st_size == int(size * share)
+
+
+def test_altered_bytes_are_noticed(tmp_path: Path) -> None:
+    """A value that rots on disk is refused by name; it is not learned on from."""
+    path = filled(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = data.index(bytes([77]) * 1500)
+    data[at + 700] ^= 1
+    path.write_bytes(data)
+    store = LmdbStateStore(tmp_path)
+    with store.snapshot() as state:
+        assert state.get("rows", b"0001") == bytes([1]) * 1500
+        with pytest.raises(StateError, match=r"data\.mdb: the value of b'0077' in table 'rows' was altered"):
+            state.table("rows")
+        with pytest.raises(StateError, match="restore the folder from a copy, or move it away"):
+            state.get("rows", b"0077")
+    store.close()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(os.urandom(100_000))
+    with pytest.raises(StateError, match=r"data\.mdb.*damaged"):
+        LmdbStateStore(tmp_path)
+
+
+def test_nothing_to_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="holds no state yet; start the process that writes it"):
+        LmdbStateStore(tmp_path / "none", read_only=True)
+
+
+FULL_DISK = """
+    import resource, signal, sys
+    from nearline import StateError
+    from nearline.store import Changes, LmdbStateStore
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    store = LmdbStateStore(sys.argv[1])
+    store.commit(Changes({"rows": {b"a": b"1"}}), {"examples": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    try:
+        store.commit(Changes({"rows": {b"a": b"2", b"big": bytes(4 << 20)}}), {"examples": 2})
+    except StateError as error:
+        print(error)
+    with store.snapshot() as state:
+        assert dict(state.positions) == {"examples": 1} and state.table("rows") == {b"a": b"1"}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    store.commit(Changes({"rows": {b"a": b"2", b"big": bytes(4 << 20)}}), {"examples": 2})
+    with store.snapshot() as state:
+        print(dict(state.positions), len(state.table("rows")[b"big"]))
+"""
+
+
+def test_a_full_disk_is_said_and_the_store_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the same failed write, in the middle of a commit."""
+    process = child(FULL_DISK, tmp_path)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    said, after = out.strip().split("\n")
+    assert "the disk is full or failing: nothing of this commit is there; free space" in said
+    assert after == "{'examples': 2} 4194304"
+
+
+def test_a_folder_that_may_not_be_written_is_said() -> None:
+    """As a user who may read only: the writer is refused with the fix, a reader reads."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        filled(folder)
+        folder.chmod(0o755)
+        (folder / "data.mdb").chmod(0o444)
+        (folder / "lock.mdb").chmod(0o666)
+        process = child(
+            """
+            import os, sys
+            from nearline import StateError
+            from nearline.store import LmdbStateStore
+            import nearline.store._lmdb, lmdb.verify
+            if os.getuid() == 0:
+                os.setuid(65534)
+            for folder in (sys.argv[1], sys.argv[1] + "/new"):
+                try:
+                    LmdbStateStore(folder)
+                except StateError as error:
+                    print(error)
+            store = LmdbStateStore(sys.argv[1], read_only=True)
+            with store.snapshot() as state:
+                print(dict(state.positions))
+            """,
+            folder,
+        )
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        first, second, read = out.strip().split("\n")
+        for said in (first, second):
+            assert "give the process a folder that it may write" in said
+        assert read == "{'examples': 9}"
