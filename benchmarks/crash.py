@@ -1,0 +1,123 @@
+"""Crashes: kill -9 at random moments under load; nothing acknowledged may be lost or learned twice.
+
+A client predicts, posts outcomes, and remembers what was acknowledged; whatever was in flight when the service died is
+posted again after the restart, as a client would. After the last kill the service learns what waits and stops. Then
+
+* every acknowledged prediction and outcome must be in the ledger (`events_lost`),
+* every labelled prediction must have been learned once, with its last label (`events_doubled`),
+* the posteriors must equal, bit for bit, those of a run over the same ledger that was never interrupted
+  (`posteriors_differ`: entities that do not).
+
+`restart_s` is the median time from starting the process to its first ready answer, with 100,000 entities.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks import _report
+from benchmarks._live_market import LiveMarket
+from benchmarks._service import Client, Refused, Service, settled
+
+GONE = (OSError, http.client.HTTPException, Refused)
+
+
+@dataclass
+class Sent:
+    """What a client was promised: predictions with an id, outcomes that were accepted, outcomes in doubt."""
+
+    predictions: list[str] = field(default_factory=list)
+    outcomes: dict[str, float] = field(default_factory=dict)
+    doubtful: dict[str, float] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    args = _report.arguments(__doc__, kills=200, members=100_000, seed=0)
+    kills, members = (20, 5_000) if args.quick else (args.kills, args.members)
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Path(folder), kills, members, args.seed)
+    print(f"{found['predictions']:,} predictions and {found['outcomes']:,} outcomes acknowledged over {kills} kills")
+    print(f"restart to ready: {found['restart']} s")
+    bars = [
+        _report.Bar("kills", kills, 200, "", ">="),
+        _report.Bar("events_lost", found["lost"], 0, "events", "<="),
+        _report.Bar("events_doubled", found["doubled"], 0, "events", "<="),
+        _report.Bar("posteriors_differ", found["differ"], 0, "entities", "<="),
+        _report.Bar("restart_s", found["restart"].median, 2.0, "s", "<="),
+    ]
+    _report.finish(bars, args.json)
+
+
+def run(folder: Path, kills: int, members: int, seed: int) -> dict[str, Any]:
+    """Kill, restart, and compare; `tests/test_crash.py` runs the same with fewer kills."""
+    from nearline import config as configs
+    from nearline.loop import audit
+
+    market = LiveMarket(members=members, events=20_000, seed=seed)
+    config = market.prepare(folder, window="3s", live='snapshot = "20s"')
+    rng, sent, restarts = np.random.default_rng(seed), Sent(), []
+    with Service(config) as service:
+        for _ in range(kills):
+            restarts.append(service.start())
+            load = threading.Thread(target=_load, args=(service.port, market, sent, rng))
+            load.start()
+            time.sleep(float(rng.uniform(0.05, 1.0)))
+            service.kill()
+            load.join()
+        service.start()
+        client = Client(service.port)
+        _settle_doubts(client, sent)
+        for _ in settled(client):
+            pass
+        service.stop()
+    found = audit(configs.load(config).live_folder())
+    lost = sum(name not in found.predictions for name in sent.predictions)
+    lost += sum(found.labels.get(name) != label for name, label in sent.outcomes.items())
+    return {
+        "lost": lost, "doubled": found.doubled, "differ": found.posteriors_differ, "restart": _report.Spread.of(restarts),
+        "predictions": len(sent.predictions), "outcomes": len(sent.outcomes),
+    }  # fmt: skip
+
+
+def _load(port: int, market: LiveMarket, sent: Sent, rng: np.random.Generator) -> None:
+    """Predict and label as fast as one connection goes, until the service is gone."""
+    client = Client(port)
+    try:
+        _settle_doubts(client, sent)
+        while True:
+            answer = client.post("/predict", {"rows": market.rows(20, rng)})
+            ids = [row["prediction_id"] for row in answer["predictions"]]
+            sent.predictions += ids
+            sent.unlabelled += ids
+            names = [sent.unlabelled.pop(int(rng.integers(len(sent.unlabelled)))) for _ in range(15)]
+            sent.doubtful = {name: float(rng.random() < 0.3) for name in names}
+            _settle_doubts(client, sent)
+    except GONE:
+        client.close()
+
+
+def _settle_doubts(client: Client, sent: Sent) -> None:
+    """Post the outcomes that nobody has acknowledged yet."""
+    if sent.doubtful:
+        rows = [{"prediction_id": name, "label": label} for name, label in sent.doubtful.items()]
+        answer = client.post("/outcome", {"outcomes": rows})
+        if answer["rejected"]:
+            raise RuntimeError(f"outcomes of acknowledged predictions were rejected: {answer['rejected'][:3]}")
+        sent.outcomes |= sent.doubtful
+        sent.doubtful = {}
+
+
+if __name__ == "__main__":
+    main()

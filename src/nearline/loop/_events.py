@@ -1,0 +1,36 @@
+"""From rows of the predictions log to a table that a model learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.glmix import GLMix
+from nearline.schema import key_columns
+
+
+def columns_of(model: GLMix) -> tuple[str, ...]:
+    """Names of the features and keys that a model reads."""
+    return tuple(dict.fromkeys((*key_columns(model.encoder.keys), *model.encoder.features)))
+
+
+def events(taken: pa.Table, model: GLMix, label: NDArray[np.float64] | None = None) -> dict[str, Any]:
+    """Columns for `GLMix.design`: features as they were seen when they were scored, with their labels.
+
+    Parameters
+    ----------
+    taken
+        Rows of the predictions log (n).
+    label
+        What became of them (n); None where they are only to be scored.
+    """
+    schema = model.schema
+    found: dict[str, Any] = {name: taken.column(name) for name in columns_of(model)}
+    roles = {schema.time: "time", schema.id: "prediction_id", schema.weight: "weight", schema.offset: "offset"}
+    found |= {name: taken.column(column) for name, column in roles.items() if name is not None}
+    if label is not None:
+        found[schema.label] = pa.array(label)
+    return found

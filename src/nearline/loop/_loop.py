@@ -1,0 +1,280 @@
+"""The running system: serves one model, records what it predicts, and learns what happened, in one process.
+
+The learner thread owns its model. What it learned is committed, then copied to the served replica under a short lock,
+so a prediction never sees half an update nor anything that a crash could take back.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline._errors import NearlineError, StateError
+from nearline.features import RowEncoder
+from nearline.gate import GuardSettings
+from nearline.glmix import GLMix, Safety, Scorer
+from nearline.join import Policy
+from nearline.loop._learner import Learner, Tick
+from nearline.loop._meters import Busiest, Freshness
+from nearline.loop._settings import Pace, Recording
+from nearline.loop._status import status
+from nearline.loop._storage import Storage
+from nearline.loop._versions import Versions
+from nearline.serve import Limits, Live
+from nearline.store import Recorder, Version, predictions_schema
+
+_logger = logging.getLogger("nearline")
+RETRY_SECONDS = 1.0
+
+
+class Loop:
+    """One state directory, served and learned from; implements `nearline.serve.Service`.
+
+    Parameters
+    ----------
+    folder
+        The state directory, with a published version in it (`nearline fit` makes the first).
+    policy, pace, recording, safety, guard
+        How outcomes are joined, how often is learned, when a row counts as recorded, what is refused, and when the
+        live model is rolled back.
+    learn
+        False serves and records only: outcomes wait in the ledger for a learner.
+    clock
+        Seconds since the epoch.
+
+    Raises
+    ------
+    StateError
+        Nothing is published, another process has the directory open, or a part of it is damaged.
+    """
+
+    def __init__(
+        self, folder: Path, policy: Policy, *, pace: Pace, recording: Recording, safety: Safety,
+        guard: GuardSettings | None, limits: Limits, clock: Callable[[], float], learn: bool = True,
+    ) -> None:  # fmt: skip
+        self.folder, self.pace, self.recording, self.limits = folder, pace, recording, limits
+        self.clock, self.learns, self.started = clock, learn, clock()
+        self.freshness, self.busiest = Freshness(), Busiest()
+        self.error: str | None = "starting"
+        self.guarded = guard is not None
+        self._stop, self._turn = threading.Event(), threading.Lock()
+        self._versions = Versions(folder, clock, pace.keep)
+        entry = self._versions.pointer()
+        schema = _predictions(self._versions.load(entry.version))
+        self.storage = Storage.open(folder, schema, recording)
+        self.run = self.storage.runs.start(self.storage.predictions.end, self.started)
+        self.learner = Learner(
+            self.storage, policy, safety, self._versions.load, guard or GuardSettings(), batch=pace.batch
+        )
+        if not self.learner.restore():
+            self.learner.begin(entry.version, entry.number, self.started)
+        self.predictions = Recorder(
+            self.storage.predictions, durable=recording.durable, max_rows=recording.waiting,
+            flush_seconds=recording.flush, made={"prediction_id": self.run.column},
+        )  # fmt: skip
+        self.outcomes = Recorder(self.storage.outcomes, max_rows=recording.waiting)
+        self._follow()
+        self._serve()
+        self._thread = threading.Thread(target=self._work, name="nearline-learner", daemon=True)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to learn; predictions can be served from now on."""
+        self.error = None
+        self._thread.start()
+
+    def close(self) -> None:
+        """Learn what waits, keep a version, make everything durable, and give the directory back."""
+        self.error = "stopping"
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.predictions.close()
+        self.outcomes.close()
+        try:
+            if self.learns:
+                while self._tick():
+                    pass
+                self._snapshot("the service stopped")
+        finally:
+            self._versions.close()
+            self.storage.close()
+
+    def __enter__(self) -> Loop:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what the HTTP app asks ---------------------------------------------------------------------------------------
+
+    @property
+    def unready(self) -> str | None:
+        """Why no predictions can be served now; None when they can."""
+        return self.error if self.error in ("starting", "stopping") else None
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.clock()
+
+    def seed(self) -> int:
+        """Seed of a Thompson draw, recorded with its prediction."""
+        return secrets.randbits(63)
+
+    def ids(self, first: int, n: int) -> list[str]:
+        """Ids of n predictions from a position on."""
+        return self.run.ids(first, n)
+
+    def resolve(self, ids: Sequence[str]) -> tuple[NDArray[np.int64], Mapping[int, str]]:
+        """Position of every prediction id, −1 where it is refused, and the reasons by place."""
+        log = self.storage.predictions
+        return self.storage.runs.resolve(ids, first=log.first, end=log.end)
+
+    def status(self) -> dict[str, Any]:
+        """What the dashboard shows, but the traffic."""
+        return status(self)
+
+    def versions(self) -> dict[str, Any]:
+        """The live version, those that can be published, and their history."""
+        return self._versions.summary(self.live.scorer.version)
+
+    def publish(self, version: str, why: str, who: str) -> str:
+        """Make a registered version the live one; served from when this returns."""
+        with self._turn:
+            self._versions.publish(Version.parse(version), who, why)
+            self._follow()
+        return self.live.scorer.version
+
+    def rollback(self, to: str | None, why: str, who: str) -> str:
+        """Return to a version, by default the one before the live one; served from when this returns."""
+        with self._turn:
+            self._go_back(None if to is None else Version.parse(to), why, who)
+        return self.live.scorer.version
+
+    # -- the learner thread -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        kept = looked = upkeep = self.clock()
+        while not self._stop.wait(self.pace.tick):
+            try:
+                now = self.clock()
+                with self._turn:
+                    if now - looked >= self.pace.follow:
+                        looked = now
+                        self._follow()
+                    while self.learns and self._tick() and not self._stop.is_set():
+                        pass
+                    if now - kept >= self.pace.snapshot:
+                        kept = now
+                        self._snapshot("kept every so often")
+                if now - upkeep >= 30.0:
+                    upkeep = now
+                    self._keep_house(now)
+                self.error = None
+            except Exception as error:  # the service goes on serving, and says what is wrong
+                self._recover(error)
+
+    def _recover(self, error: Exception) -> None:
+        _logger.error("learning stopped: %s", error, exc_info=not isinstance(error, NearlineError))
+        self.error = str(error)
+        self._stop.wait(RETRY_SECONDS)
+        try:
+            with self._turn:
+                self.learner.restore()
+                self._serve()
+        except NearlineError as again:
+            _logger.error("the last commit cannot be restored yet: %s", again)
+
+    def _tick(self) -> bool:
+        """Learn one batch; whether more waits."""
+        tick = self.learner.tick(self.clock())
+        if tick is None:
+            return False
+        self._show(tick)
+        if self.guarded and self.learner.guard.verdict().action == "roll back":
+            self._go_back(self.learner.line.base, self.learner.guard.verdict().reason, "guard")
+        return self.learner.waiting > 0
+
+    def _show(self, tick: Tick) -> None:
+        """Let predictions see what was committed."""
+        scorer = self.live.scorer
+        with scorer.lock:
+            if tick.delta is not None:
+                tick.delta.apply(scorer.model)
+                scorer.refresh()
+            scorer.version = str(tick.version)
+        now = self.clock()
+        self.freshness.saw(now, tick.received)
+        for block in tick.taught.touched:
+            self.busiest.saw(now, block, tick.taught.codes.get(block, np.zeros(0, np.int32)))
+
+    def _serve(self) -> None:
+        """Serve a replica of the learner's model as it is now."""
+        replica = self.learner.model.replica()
+        self.live = Live(Scorer(replica, str(self.learner.version)), RowEncoder(replica.encoder))
+        self.busiest.clear()
+
+    # -- versions -----------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Serve what the registry says is live, where that is news."""
+        entry = self._versions.pointer()
+        if entry.number == self.learner.entry:
+            return
+        if self.learns:
+            self._register("as it was when another version was published")
+        record = self._versions.record(entry.version)
+        self.learner.begin(entry.version, entry.number, self.clock(), record.positions.get("examples", 0))
+        if hasattr(self, "live"):
+            self._serve()
+        _logger.info("version %s is live: %s by %s (%s)", entry.version, entry.action, entry.who, entry.why)
+
+    def _register(self, why: str) -> Version | None:
+        """Keep what was learned since the last version, as one that can be published; None when there is nothing."""
+        learner = self.learner
+        version = learner.version
+        if version == learner.line.base or self._versions.known(version):
+            return None
+        positions = {"examples": self.storage.examples.end, "outcomes": learner.join.outcome_end}
+        self._versions.register(learner.model, version, learner.line.base, why, positions, learner.guard.summary())
+        return version
+
+    def _snapshot(self, why: str) -> None:
+        """Keep a version and name it the live one, which it is."""
+        version = self._register(why)
+        if version is not None:
+            self.learner.follow(self._versions.publish(version, "learner", why).number, self.clock())
+
+    def _go_back(self, to: Version | None, why: str, who: str) -> None:
+        self._snapshot("as it was before a roll back")
+        self._versions.rollback(to, who, why)
+        self._follow()
+
+    def _keep_house(self, now: float) -> None:
+        logs = (self.storage.predictions, self.storage.outcomes, self.storage.examples)
+        for log in logs:
+            log.seal()
+        if self.recording.retention is not None:
+            self.learner.retire(now - self.recording.retention)
+        self._versions.retain()
+
+
+def _predictions(model: GLMix) -> Any:
+    """Schema of the predictions log of a model."""
+    columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
+    return predictions_schema(columns, offset=model.schema.offset is not None, weight=model.schema.weight is not None)
+
+
+def require(folder: Path) -> None:
+    """Raise StateError unless the folder can be served from."""
+    if not (folder / "registry.sqlite").exists():
+        raise StateError(f"{folder} holds no published version; make one with: nearline fit nearline.toml")

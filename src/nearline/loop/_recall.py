@@ -1,0 +1,95 @@
+"""Where each prediction was learned: the position of its example, so that a correction finds what to undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline._errors import StateError
+
+Ints = NDArray[np.int64]
+
+ROWS = 1024
+"""Predictions per page, as in the join."""
+NEVER = -1
+
+
+class Recall:
+    """Example position by prediction position, in pages of 1,024; −1 where nothing was learned.
+
+    Attributes
+    ----------
+    dirty, dropped
+        Numbers of the pages that a store has to put and to delete since `committed`.
+
+    Examples
+    --------
+    >>> recall = Recall()
+    >>> recall.set(np.array([3, 2_000]), np.array([7, 8]))
+    >>> recall.get(np.array([3, 4, 2_000, 9_999])).tolist()
+    [7, -1, 8, -1]
+    """
+
+    def __init__(self) -> None:
+        self.dirty: set[int] = set()
+        self.dropped: set[int] = set()
+        self._pages: dict[int, Ints] = {}
+
+    def set(self, predictions: Ints, examples: Ints) -> None:
+        """Remember where predictions (n) were learned; `NEVER` forgets them."""
+        numbers = predictions // ROWS
+        for page in np.unique(numbers).tolist():
+            here = numbers == page
+            held = self._pages.get(page)
+            if held is None:
+                held = self._pages[page] = np.full(ROWS, NEVER, np.int64)
+            held[predictions[here] % ROWS] = examples[here]
+            self.dirty.add(page)
+            self.dropped.discard(page)
+
+    def get(self, predictions: Ints) -> Ints:
+        """Example positions (n)."""
+        out = np.full(len(predictions), NEVER, np.int64)
+        numbers = predictions // ROWS
+        for page in np.unique(numbers).tolist():
+            held = self._pages.get(page)
+            if held is not None:
+                here = numbers == page
+                out[here] = held[predictions[here] % ROWS]
+        return out
+
+    def drop(self, pages: Iterable[int]) -> None:
+        """Forget pages whose predictions can no longer be corrected."""
+        for page in pages:
+            if self._pages.pop(page, None) is not None:
+                self.dirty.discard(page)
+                self.dropped.add(page)
+
+    def forget_from(self, example: int) -> None:
+        """Forget what was learned at this example position or later: a model that never saw it serves now."""
+        for page, held in self._pages.items():
+            late = held >= example
+            if late.any():
+                held[late] = NEVER
+                self.dirty.add(page)
+
+    def changes(self) -> tuple[dict[int, bytes], list[int]]:
+        """Pages to put (little-endian int64, 1,024 each) and page numbers to delete since `committed`."""
+        return {page: self._pages[page].astype("<i8").tobytes() for page in sorted(self.dirty)}, sorted(self.dropped)
+
+    def committed(self) -> None:
+        """The last `changes` are durable."""
+        self.dirty.clear()
+        self.dropped.clear()
+
+    @classmethod
+    def load(cls, pages: Iterable[tuple[int, bytes | memoryview]]) -> Recall:
+        """The pages of the last commit. Raises `StateError` for a page of another size."""
+        recall = cls()
+        for page, data in pages:
+            if len(data) != ROWS * 8:
+                raise StateError(f"recall page {page} has {len(data)} bytes, not {ROWS * 8}; restore the state directory")
+            recall._pages[page] = np.frombuffer(data, "<i8").astype(np.int64)
+        return recall

@@ -1,0 +1,28 @@
+"""The stale model and the fixed effect alone, scored on the same traffic as the live model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.features import Design
+from nearline.glmix import GLMix, Scorer
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Scores (n, link scale) that other models would have given to the rows of a tick."""
+
+    stale: Floats
+    fixed: Floats
+
+
+def shadow(stale: GLMix, fixed: Scorer, table: Any, design: Design) -> Shadow:
+    """Score rows before they are learned: `table` by the stale model, `design` by the learner's fixed effect."""
+    fixed.refresh()
+    return Shadow(stale.decision_function(table), fixed.score(design).fixed)

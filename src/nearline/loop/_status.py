@@ -1,0 +1,89 @@
+"""What the dashboard shows: one plain object, made anew for every request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+
+if TYPE_CHECKING:
+    from nearline.glmix import GLMix
+    from nearline.loop._loop import Loop
+
+BUSIEST, CHANGES = 10, 3
+_COUNTED = {
+    "learn": "learned", "negative": "negative", "late": "late", "correct": "corrected", "retract": "retracted",
+    "repeat": "repeated", "discard": "expired", "refused": "refused", "quarantined": "quarantined",
+}  # fmt: skip
+
+
+def status(loop: Loop) -> dict[str, Any]:
+    """State of the loop now; see `docs/http.md` for its fields."""
+    now, learner, scorer = loop.clock(), loop.learner, loop.live.scorer
+    quality = learner.guard.summary()
+    verdict = learner.guard.verdict()
+    freshness = loop.freshness
+    last = freshness.last_received
+    waiting = learner.waiting
+    return {
+        "time": now,
+        "started": loop.started,
+        "error": loop.error,
+        "model": {
+            "version": scorer.version, "base": str(learner.line.base), "learned": scorer.model.events_learned,
+            "link": scorer.model.link, "bytes": scorer.model.nbytes(),
+            "entities": {block.name: block.entities for block in scorer.model.blocks},
+            "dims": {block.name: block.d for block in scorer.model.blocks},
+        },
+        "freshness": {
+            **freshness.summary(now), "waiting": waiting,
+            "lag_s": 0.0 if last is None or not waiting else max(0.0, now - last),
+            "last_learned": last,
+        },
+        "joins": {
+            "pending": learner.join.pending,
+            **{shown: learner.counts.get(name, 0) for name, shown in _COUNTED.items()},
+            "failed": learner.counts.get("failed", 0),
+        },
+        "quality": {**quality, "series": quality["series"][-300:]},
+        "guard": {"state": "watching" if loop.guarded else "off", "reason": verdict.reason, **loop.last_rollback},
+        "versions": {"live": scorer.version, "history": loop.history()},
+        "busiest": busiest(loop),
+    }  # fmt: skip
+
+
+def busiest(loop: Loop) -> list[dict[str, Any]]:
+    """The entities with most events lately, and the coefficients that moved furthest from the base's."""
+    served, stale = loop.live.scorer.model, loop.learner.stale
+    found = []
+    with loop.live.scorer.lock:
+        for name, code, events in loop.busiest.top(BUSIEST):
+            block = served.block(name)
+            if code < block.entities:
+                found.append({
+                    "effect": name, "entity": _name(served, name, code), "events": events,
+                    "changes": _changes(served, stale, name, code),
+                })  # fmt: skip
+    return found
+
+
+def _name(model: GLMix, effect: str, code: int) -> str:
+    key = model.block(effect).effect.key
+    value = model.encoder.entity_name(key[0] if len(key) == 1 else key, code)
+    return " · ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _changes(served: GLMix, stale: GLMix, effect: str, code: int) -> list[dict[str, Any]]:
+    block, base = served.block(effect), stale.block(effect)
+    after = block.mean[code].astype(np.float64)
+    before = block.belief.mu0(block.columns)
+    if code < base.entities:
+        before[: base.d] = base.mean[code]
+    order = np.argsort(-np.abs(after - before))[:CHANGES]
+    names = served.encoder.slot_names
+    return [
+        {"feature": names[block.slots[j]] if j < len(block.slots) else f"[{j}]", "before": float(before[j]),
+         "after": float(after[j])}
+        for j in order.tolist()
+    ]  # fmt: skip

@@ -1,0 +1,56 @@
+"""The parts of a state directory, opened together by the one process that writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nearline.loop._examples import SCHEMA as EXAMPLES
+from nearline.loop._settings import Recording
+from nearline.store import OUTCOMES, LmdbStateStore, Log, Registry, Runs, StateStore
+
+PARTS = ("predictions", "outcomes", "examples")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Ledger, committed state and prediction ids of one state directory."""
+
+    predictions: Log
+    outcomes: Log
+    examples: Log
+    state: StateStore
+    runs: Runs
+
+    @classmethod
+    def open(cls, folder: Path, predictions: Any, recording: Recording) -> Storage:
+        """Open for writing; `predictions` is the schema of the predictions log.
+
+        Raises
+        ------
+        StateError
+            Another process has it open, or a part is damaged.
+        """
+        opened: list[Any] = []
+        try:
+            for part, schema in zip(PARTS, (predictions, OUTCOMES, EXAMPLES)):
+                opened.append(
+                    Log.open(folder / "ledger" / part, schema, segment_rows=recording.segment_rows)
+                )
+            opened.append(LmdbStateStore(folder / "live"))
+            return cls(*opened, Runs(folder / "ledger" / "runs.jsonl"))
+        except BaseException:
+            for part in opened:
+                part.close()
+            raise
+
+    def close(self) -> None:
+        """Make everything durable and give the directory back."""
+        for part in (self.predictions, self.outcomes, self.examples, self.state):
+            part.close()
+
+
+def registry_of(folder: Path) -> Registry:
+    """The versions of a state directory; opened by servers and by commands beside them."""
+    return Registry.open(folder)

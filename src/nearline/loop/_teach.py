@@ -1,0 +1,174 @@
+"""Teach a model what a tick settled: learn new examples, correct or take back earlier ones, refuse what is unsafe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.features import Design
+from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, touched_by, union
+from nearline.glmix._links import by_name
+from nearline.join import Joined
+from nearline.loop._events import events
+from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
+from nearline.loop._settle import Settled
+from nearline.loop._shadow import Shadow, shadow
+from nearline.store import Log
+
+Ints = NDArray[np.int64]
+
+PATIENCE = 3
+"""So many ticks in a row are rejected for their surprise; the next one is learned."""
+VOID = "the prediction was never written: its request failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a tick taught.
+
+    Attributes
+    ----------
+    rows
+        The tick's examples, with what was refused and why.
+    touched
+        Entity codes by effect whose posteriors may have changed.
+    learned, forgotten
+        Joined rows after which the model holds their label, and predictions of which it holds nothing any more.
+    judged
+        Joined rows that were learned for the first time, with what the shadow models said of them.
+    rejected
+        Why the tick was rejected as a whole; empty where it was not.
+    """
+
+    rows: Rows
+    touched: Mapping[str, Ints]
+    learned: Ints
+    forgotten: Ints
+    judged: Ints
+    shadow: Shadow
+    rejected: str
+
+
+class Teacher:
+    """Teaches one model; `examples` and `recall` say what it was taught before.
+
+    Parameters
+    ----------
+    stale
+        The line's base, never touched: it is scored beside the learner.
+    """
+
+    def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
+        self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
+        self.link, self._scorer, self._rejected = by_name(model.link), Scorer(model, "learner"), 0
+
+    def teach(self, joined: Joined, settled: Settled, taken: pa.Table, known: Ints, recalled: Ints) -> Taught:
+        """Learn and undo what a tick settled, in that order.
+
+        Parameters
+        ----------
+        taken, known
+            Rows of the predictions log, and which joined rows they are (ascending).
+        recalled
+            Position of the example that the model holds of each joined row's prediction (n), −1 for none.
+        """
+        rows = Rows.of(joined)
+        rows.mark(settled.superseded, SUPERSEDED, "another outcome of the same tick counts")
+        learn, undo = self._sorted_out(settled, joined, taken, known, recalled, rows)
+        at = np.full(len(joined), -1, np.int64)
+        at[known] = np.arange(len(known))
+        learned, seen, rejected, touched = self._learn(rows, taken.take(at[learn]), learn)
+        changed, gone, more = self._undo(rows, joined, taken.take(at[undo]), undo, recalled[undo])
+        return Taught(
+            rows, union(touched, more), np.concatenate([learned, changed]), gone, learned, seen, rejected
+        )  # fmt: skip
+
+    def _sorted_out(
+        self, settled: Settled, joined: Joined, taken: pa.Table, known: Ints, recalled: Ints, rows: Rows
+    ) -> tuple[Ints, Ints]:
+        """Rows to learn and rows to undo; a prediction of which nothing is held has nothing to undo."""
+        void = np.zeros(len(joined), bool)
+        void[known] = pa.compute.is_null(taken.column("time")).to_numpy()
+        wanted = np.concatenate([settled.learn, settled.undo])
+        rows.mark(wanted[void[wanted]], "refused", VOID)
+        wanted = wanted[~void[wanted]]
+        held, labelled = recalled[wanted] >= 0, ~np.isnan(joined.label[wanted])
+        undoes = np.isin(wanted, settled.undo) & held
+        learn, undo = np.sort(wanted[~undoes & labelled]), np.sort(wanted[undoes])
+        return learn, undo
+
+    def _learn(self, rows: Rows, taken: pa.Table, learn: Ints) -> tuple[Ints, Shadow, str, dict[str, Ints]]:
+        none = np.zeros(0)
+        if not len(learn):
+            return learn, Shadow(none, none), "", {}
+        table = pa.table(events(taken, self.model, rows.label[learn]))
+        design, rejects = self.model.design(table, learn=True, divert=True)
+        if len(rejects):
+            for row, reason in zip(learn[rejects.rows].tolist(), rejects.reasons):
+                rows.action[row], rows.reason[row] = QUARANTINED, reason
+            good = np.setdiff1d(np.arange(len(learn)), rejects.rows)
+            learn, table = learn[good], table.take(good)
+        if not len(learn):
+            return learn, Shadow(none, none), "", {}
+        seen = shadow(self.stale, self._scorer, table, design)
+        attempt = self._attempt(design)
+        found = attempt.events.columns()
+        rows.margin[learn], rows.variance[learn] = found["margin"], found["variance"]
+        rows.discount[learn] = found["discount"]
+        kept = attempt.learned
+        for place in np.flatnonzero(~kept).tolist():
+            rows.action[learn[place]] = QUARANTINED
+            rows.reason[learn[place]] = attempt.rejected or attempt.reason(place)
+        return learn[kept], Shadow(seen.stale[kept], seen.fixed[kept]), attempt.rejected, dict(
+            touched_by(design, self.model.blocks)
+        )  # fmt: skip
+
+    def _attempt(self, design: Design) -> Verdicts:
+        """Learn or reject; surprise that lasts is not a poisoned batch but a changed world, and is the guard's to judge."""
+        patient = self._rejected < PATIENCE
+        safety = self.safety if patient else replace(self.safety, excess=math.inf, shift=math.inf)
+        attempt = self.model.try_learn(design, safety)
+        self._rejected = self._rejected + 1 if attempt.rejected else 0
+        return attempt
+
+    def _undo(
+        self, rows: Rows, joined: Joined, taken: pa.Table, undo: Ints, held: Ints
+    ) -> tuple[Ints, Ints, dict[str, Ints]]:
+        none = np.zeros(0, np.int64)
+        if not len(undo):
+            return none, none, {}
+        past = self.examples.take(held)
+        before = past.column("label").to_numpy()
+        rows.previous[undo] = before
+        table = pa.table(events(taken, self.model, before))
+        design, _ = self.model.design(table, learn=True)
+        columns = {name: past.column(name).to_numpy() for name in ("margin", "variance", "discount")}
+        learned = LearnedEvents.of(design, columns)
+        retracts = np.isnan(joined.label[undo])
+        changed, gone = [none], [none]
+        for chosen, verb in ((~retracts, self.model.correct), (retracts, self.model.retract)):
+            places = np.flatnonzero(chosen)
+            if not len(places):
+                continue
+            part = design.select(places)
+            label = () if verb == self.model.retract else (joined.label[undo[places]],)
+            done = verb(part, learned.take(places), *label)
+            self._note(rows, undo[places], done)
+            applied = undo[places][done.status == 0]
+            (gone if verb == self.model.retract else changed).append(applied)
+        return np.concatenate(changed), np.concatenate(gone), dict(touched_by(design, self.model.blocks))
+
+    @staticmethod
+    def _note(rows: Rows, which: Ints, done: Any) -> None:
+        found = done.events.columns()
+        rows.margin[which], rows.variance[which] = found["margin"], found["variance"]
+        rows.discount[which] = found["discount"]
+        for place in np.flatnonzero(done.status != 0).tolist():
+            rows.action[which[place]], rows.reason[which[place]] = FAILED, done.reason(place)
+

@@ -1,0 +1,96 @@
+"""Versions of a running model: loaded, kept and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nearline._errors import StateError
+from nearline.glmix import GLMix
+from nearline.store import Change, Record, Registry, Version
+
+HISTORY = 20
+
+
+class Versions:
+    """The registry of a state directory, with what the loop needs of it."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float], keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._registry = Registry(folder, clock=clock)
+
+    def close(self) -> None:
+        """Release the database."""
+        self._registry.close()
+
+    def pointer(self) -> Change:
+        """The publish or roll back that made live what is live.
+
+        Raises
+        ------
+        StateError
+            Nothing was published yet.
+        """
+        found = self._registry.pointer()
+        if found is None:
+            raise StateError(f"{self.folder} has no published version; make one with: nearline fit nearline.toml")
+        return found
+
+    def record(self, version: Version) -> Record:
+        """What is known of a version."""
+        return self._registry.record(version)
+
+    def known(self, version: Version) -> bool:
+        """Whether a version of this name was registered."""
+        return any(record.version == version for record in self._registry.versions())
+
+    def load(self, version: Version) -> GLMix:
+        """The model of a version."""
+        return GLMix.load(self._registry.path(version))
+
+    def register(
+        self, model: GLMix, version: Version, parent: Version, why: str, positions: Mapping[str, int],
+        quality: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Save a model as a version."""
+        live = quality.get("live") or {}
+        metrics = {name: float(value) for name, value in live.items() if value is not None}
+        staged = model.save(self._registry.stage())
+        self._registry.register(
+            staged, version, who="learner", why=why, parent=parent, metrics=metrics, positions=positions
+        )
+
+    def publish(self, version: Version, who: str, why: str) -> Change:
+        """Make a version live."""
+        return self._registry.publish(version, who=who, why=why)
+
+    def rollback(self, to: Version | None, who: str, why: str) -> Change:
+        """Make an earlier version live again."""
+        return self._registry.rollback(to, who=who, why=why)
+
+    def retain(self) -> None:
+        """Prune old versions."""
+        self._registry.retain(self.keep, who="learner")
+
+    def summary(self, live: str) -> dict[str, Any]:
+        """For people: what is live, what there is, what happened."""
+        versions = [
+            {
+                "version": str(record.version), "created": record.created, "who": record.who, "why": record.why,
+                "parent": None if record.parent is None else str(record.parent), "metrics": dict(record.metrics),
+            }
+            for record in self._registry.versions()[: 5 * HISTORY]
+        ]  # fmt: skip
+        return {"live": live, "versions": versions, "history": self.history()}
+
+    def history(self) -> list[dict[str, Any]]:
+        """The newest changes of what is live."""
+        changes = [change for change in self._registry.history(5 * HISTORY) if change.action in ("publish", "rollback")]
+        return [
+            {
+                "time": change.time, "action": change.action, "version": str(change.version), "who": change.who,
+                "why": change.why, "previous": None if change.previous is None else str(change.previous),
+            }
+            for change in changes[:HISTORY]
+        ]  # fmt: skip
