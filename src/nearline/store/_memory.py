@@ -24,6 +24,7 @@ class MemoryLog:
 
     Examples
     --------
+    >>> import pyarrow as pa
     >>> log = MemoryLog(pa.schema({"x": pa.int64()}))
     >>> log.append(pa.record_batch([[7, 8]], schema=log.schema)), log.end, log.commit()
     (0, 0, 2)
