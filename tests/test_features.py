@@ -115,6 +115,27 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_array_equal(values, other[name], err_msg=name)
 
 
+def unseen(design: Design) -> list[list[tuple[str, str, float]]]:
+    """(column, name, value) of the entries without a slot, row by row."""
+    found = design.without_slot
+    if found is None:
+        return [[] for _ in range(design.rows)]
+    named = [(found.columns[k], found.names[k], v) for k, v in zip(found.levels.tolist(), found.values.tolist())]
+    return [[named[p] for p in np.flatnonzero(found.rows == row)] for row in range(design.rows)]
+
+
+@given(st.lists(row, min_size=1, max_size=8), st.lists(row, min_size=1, max_size=8), st.data())
+@settings(max_examples=40, deadline=None)
+def test_entries_without_a_slot_follow_their_rows(first: list[Any], second: list[Any], data: Any) -> None:
+    encoder = Encoder(SCHEMA, FEATURES, KEYS)
+    encode(encoder, table(first), few=0)
+    design = encode(encoder, table(second), few=0, grow=False)
+    chosen = data.draw(st.lists(st.integers(0, design.rows - 1), max_size=6))
+    assert unseen(design.select(chosen)) == [unseen(design)[row] for row in chosen]
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, design.rows)] * 2)))
+    assert unseen(design.take(start, stop)) == unseen(design)[start:stop]
+
+
 def vocabulary(encoder: Encoder) -> list[Any]:
     return [encoder.slot_names, encoder.slot_columns, [list(encoder.entity_codes(key)) for key in KEYS]]
 
@@ -141,6 +162,7 @@ def test_without_growth_both_ways_agree_and_nothing_changes(first: list[Any], se
     by_column = encode(encoder, table(second, data.draw), few=0, grow=False)
     assert_same(join([by_row]), join([by_column]))
     assert by_row.unseen == by_column.unseen
+    assert unseen(by_row) == unseen(by_column)
     assert vocabulary(encoder) == before
     assert encoder.to_state()[0] == stored
 
@@ -271,6 +293,14 @@ def test_unseen_values_are_counted_and_unseen_entities_have_codes_below_zero() -
         {"u": ["q", "p"], "c": ["b", "a"], "x": [None, 1.0], "g": [["k", "l", "m"], []]}, grow=False
     )
     assert design.unseen == 4  # c=b, x (missing), g=l, g=m
+    assert design.without_slot is not None
+    assert design.without_slot.names == ("c=b", "x (missing)", "g=l", "g=m")
+    assert design.without_slot.columns == ("c", "x", "g", "g")
+    assert design.without_slot.rows.tolist() == [0, 0, 0, 0]
+    part = design.take(0, 1).without_slot
+    assert part is not None
+    assert part.levels.tolist() == [0, 1, 2, 3]
+    assert design.take(1, 2).without_slot is None
     assert design.entities["u"].tolist() == [-1, 0]
     assert encoder.n_entities("u") == 1
     for copies in (1, 10):
