@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.features import Design, Encoder
 from nearline.features import _encoder as features
+from nearline.features._entities import Entities
+from nearline.features._int_index import IntIndex
 from nearline.features._vocabulary import moments, stable_hash
 from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector, check
 
@@ -527,3 +529,51 @@ def test_wrong_declarations_are_refused() -> None:
     checked = check({"u": [1]}, Schema("y"), features=(), keys=("u",), link="logit", need_label=False)
     with pytest.raises(DataError, match="column 'x': the table was not checked"):
         Encoder(Schema("y"), ("x",), ("u",)).encode(checked, grow=True)
+
+
+KEYS_OF_ANY_SIZE = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.lists(KEYS_OF_ANY_SIZE, max_size=60), st.booleans()), max_size=8), beyond=st.booleans()
+)
+def test_an_index_of_integers_gives_the_codes_of_a_dict(parts: list[tuple[list[int], bool]], beyond: bool) -> None:
+    """Growing by arrays, by lists or by both in turn; unseen ones numbered in order of appearance."""
+    known, plain = Entities("id", [None]), Entities("id", [None])
+    if beyond:
+        for entities in (known, plain):
+            entities.grow([2**63 + 5, 1], ["int"])
+    for values, as_array in parts:
+        given = np.array(values, np.int64) if as_array else values
+        assert known.lookup(given).tolist() == plain.lookup(values).tolist()
+        known.grow(given, ["int"])
+        plain.grow(values, ["int"])
+        assert known.lookup(given).tolist() == plain.lookup(values).tolist()
+    assert known.values == plain.values
+    assert all(type(value) is int for value in known.values)
+    assert known.codes == plain.codes
+
+
+def test_an_index_of_integers_grows_past_any_size() -> None:
+    keys = np.random.default_rng(0).permutation(np.arange(-50_000, 50_000) * 2**32)
+    index = IntIndex()
+    assert np.array_equal(index.add(np.concatenate([keys, keys]), 0), keys)
+    assert np.array_equal(index.find(keys[::-1]), np.arange(100_000)[::-1])
+    assert (index.find(keys + 1) == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [pa.int8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64()])
+def test_long_tables_code_entities_as_short_ones_do(dtype: Any) -> None:
+    keys = pa.array(np.random.default_rng(1).integers(0, 100, 5000)).cast(dtype)
+    table = pa.table({"id": pa.chunked_array([keys[:3000], keys[3000:]])})
+    whole, pieces = (Encoder(Schema("y"), (), ("id",)) for _ in range(2))
+    view = pieces.entity_codes("id")
+    codes = whole.encode(table, grow=True).entities["id"]
+    parts = [pieces.encode(table.slice(k, 500), grow=True).entities["id"] for k in range(0, 5000, 500)]
+    assert np.array_equal(codes, np.concatenate(parts))
+    assert dict(whole.entity_codes("id")) == dict(view)
+    assert np.array_equal(whole.encode(table, grow=False).entities["id"], codes)
+    state, arrays = whole.to_state()
+    again = Encoder.from_state(state, arrays)
+    assert np.array_equal(again.encode(table, grow=True).entities["id"], codes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from nearline.features._encoder_state import (
     schema_state,
     slots_from,
 )
-from nearline.features._entities import Entities, Entity, row_values, unique_values
+from nearline.features._entities import Codes, Entities, Entity, row_values, unique_values
 from nearline.features._growth import Extent, Growth
 from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column, Slots
@@ -183,7 +182,7 @@ class Encoder:
 
     def entity_codes(self, key: Key) -> Mapping[Entity, int]:
         """Code by key value (a tuple of values for a composite key); a read-only view that grows with the encoder."""
-        return MappingProxyType(self._of(key).codes)
+        return Codes(self._of(key))
 
     def entity_name(self, key: Key, code: int) -> Entity:
         """Key value of a code."""
