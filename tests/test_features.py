@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.features import Design, Encoder
 from nearline.features import _encoder as features
+from nearline.features._entities import Entities
+from nearline.features._int_index import IntIndex
 from nearline.features._vocabulary import moments, stable_hash
 from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector, check
 
@@ -115,6 +117,27 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         np.testing.assert_array_equal(values, other[name], err_msg=name)
 
 
+def unseen(design: Design) -> list[list[tuple[str, str, float]]]:
+    """(column, name, value) of the entries without a slot, row by row."""
+    found = design.without_slot
+    if found is None:
+        return [[] for _ in range(design.rows)]
+    named = [(found.columns[k], found.names[k], v) for k, v in zip(found.levels.tolist(), found.values.tolist())]
+    return [[named[p] for p in np.flatnonzero(found.rows == row)] for row in range(design.rows)]
+
+
+@given(st.lists(row, min_size=1, max_size=8), st.lists(row, min_size=1, max_size=8), st.data())
+@settings(max_examples=40, deadline=None)
+def test_entries_without_a_slot_follow_their_rows(first: list[Any], second: list[Any], data: Any) -> None:
+    encoder = Encoder(SCHEMA, FEATURES, KEYS)
+    encode(encoder, table(first), few=0)
+    design = encode(encoder, table(second), few=0, grow=False)
+    chosen = data.draw(st.lists(st.integers(0, design.rows - 1), max_size=6))
+    assert unseen(design.select(chosen)) == [unseen(design)[row] for row in chosen]
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, design.rows)] * 2)))
+    assert unseen(design.take(start, stop)) == unseen(design)[start:stop]
+
+
 def vocabulary(encoder: Encoder) -> list[Any]:
     return [encoder.slot_names, encoder.slot_columns, [list(encoder.entity_codes(key)) for key in KEYS]]
 
@@ -141,6 +164,7 @@ def test_without_growth_both_ways_agree_and_nothing_changes(first: list[Any], se
     by_column = encode(encoder, table(second, data.draw), few=0, grow=False)
     assert_same(join([by_row]), join([by_column]))
     assert by_row.unseen == by_column.unseen
+    assert unseen(by_row) == unseen(by_column)
     assert vocabulary(encoder) == before
     assert encoder.to_state()[0] == stored
 
@@ -271,6 +295,14 @@ def test_unseen_values_are_counted_and_unseen_entities_have_codes_below_zero() -
         {"u": ["q", "p"], "c": ["b", "a"], "x": [None, 1.0], "g": [["k", "l", "m"], []]}, grow=False
     )
     assert design.unseen == 4  # c=b, x (missing), g=l, g=m
+    assert design.without_slot is not None
+    assert design.without_slot.names == ("c=b", "x (missing)", "g=l", "g=m")
+    assert design.without_slot.columns == ("c", "x", "g", "g")
+    assert design.without_slot.rows.tolist() == [0, 0, 0, 0]
+    part = design.take(0, 1).without_slot
+    assert part is not None
+    assert part.levels.tolist() == [0, 1, 2, 3]
+    assert design.take(1, 2).without_slot is None
     assert design.entities["u"].tolist() == [-1, 0]
     assert encoder.n_entities("u") == 1
     for copies in (1, 10):
@@ -497,3 +529,51 @@ def test_wrong_declarations_are_refused() -> None:
     checked = check({"u": [1]}, Schema("y"), features=(), keys=("u",), link="logit", need_label=False)
     with pytest.raises(DataError, match="column 'x': the table was not checked"):
         Encoder(Schema("y"), ("x",), ("u",)).encode(checked, grow=True)
+
+
+KEYS_OF_ANY_SIZE = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(st.tuples(st.lists(KEYS_OF_ANY_SIZE, max_size=60), st.booleans()), max_size=8), beyond=st.booleans()
+)
+def test_an_index_of_integers_gives_the_codes_of_a_dict(parts: list[tuple[list[int], bool]], beyond: bool) -> None:
+    """Growing by arrays, by lists or by both in turn; unseen ones numbered in order of appearance."""
+    known, plain = Entities("id", [None]), Entities("id", [None])
+    if beyond:
+        for entities in (known, plain):
+            entities.grow([2**63 + 5, 1], ["int"])
+    for values, as_array in parts:
+        given = np.array(values, np.int64) if as_array else values
+        assert known.lookup(given).tolist() == plain.lookup(values).tolist()
+        known.grow(given, ["int"])
+        plain.grow(values, ["int"])
+        assert known.lookup(given).tolist() == plain.lookup(values).tolist()
+    assert known.values == plain.values
+    assert all(type(value) is int for value in known.values)
+    assert known.codes == plain.codes
+
+
+def test_an_index_of_integers_grows_past_any_size() -> None:
+    keys = np.random.default_rng(0).permutation(np.arange(-50_000, 50_000) * 2**32)
+    index = IntIndex()
+    assert np.array_equal(index.add(np.concatenate([keys, keys]), 0), keys)
+    assert np.array_equal(index.find(keys[::-1]), np.arange(100_000)[::-1])
+    assert (index.find(keys + 1) == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [pa.int8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64()])
+def test_long_tables_code_entities_as_short_ones_do(dtype: Any) -> None:
+    keys = pa.array(np.random.default_rng(1).integers(0, 100, 5000)).cast(dtype)
+    table = pa.table({"id": pa.chunked_array([keys[:3000], keys[3000:]])})
+    whole, pieces = (Encoder(Schema("y"), (), ("id",)) for _ in range(2))
+    view = pieces.entity_codes("id")
+    codes = whole.encode(table, grow=True).entities["id"]
+    parts = [pieces.encode(table.slice(k, 500), grow=True).entities["id"] for k in range(0, 5000, 500)]
+    assert np.array_equal(codes, np.concatenate(parts))
+    assert dict(whole.entity_codes("id")) == dict(view)
+    assert np.array_equal(whole.encode(table, grow=False).entities["id"], codes)
+    state, arrays = whole.to_state()
+    again = Encoder.from_state(state, arrays)
+    assert np.array_equal(again.encode(table, grow=True).entities["id"], codes)

@@ -96,6 +96,16 @@ def assert_same(one: Design, other: Design) -> None:
         assert left.dtype == right.dtype, name
         np.testing.assert_array_equal(left, right, err_msg=name)
     assert one.unseen == other.unseen
+    assert (one.without_slot is None) == (other.without_slot is None)
+    if one.without_slot is not None and other.without_slot is not None:
+        for name in ("rows", "levels", "values"):
+            mine, theirs = getattr(one.without_slot, name), getattr(other.without_slot, name)
+            np.testing.assert_array_equal(mine, theirs)
+            assert mine.dtype == theirs.dtype
+        assert (one.without_slot.columns, one.without_slot.names) == (
+            other.without_slot.columns,
+            other.without_slot.names,
+        )
     for key in KEYS:
         np.testing.assert_array_equal(one.entities[key], other.entities[key])
         assert one.entities[key].dtype == np.int32

@@ -3,7 +3,8 @@
 NearlineError
 ├── DataError         a row or column of the input cannot be used (also a ValueError)
 ├── ConfigError       a setting does not make sense (also a ValueError)
-└── StateError        something on disk is missing, truncated, altered or of another format
+├── StateError        something on disk is missing, truncated, altered or of another format
+└── Overloaded        more waits to be written than may; come back later
 """
 
 from __future__ import annotations
@@ -38,3 +39,11 @@ class ConfigError(NearlineError, ValueError):
 
 class StateError(NearlineError):
     """Something on disk is missing, truncated, altered, or written by another format version."""
+
+
+class Overloaded(NearlineError):  # noqa: N818 - a state, as in the field's 429
+    """More rows wait to be written than may; come back after `retry_after` seconds."""
+
+    def __init__(self, waiting: int, most: int, retry_after: float) -> None:
+        self.waiting, self.most, self.retry_after = waiting, most, retry_after
+        super().__init__(f"{waiting} rows wait to be written, at most {most} may; retry after {retry_after:.3g} s")

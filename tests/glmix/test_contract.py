@@ -192,21 +192,26 @@ def test_an_empty_batch_changes_nothing(case: Case) -> None:
 
 
 @every
-def test_an_unseen_feature_adds_nothing_and_is_counted(case: Case) -> None:
-    model = case.model()
+def test_an_unseen_feature_scores_as_it_will_once_it_has_a_coefficient(case: Case) -> None:
+    """Section 4.3: it contributes μ0 x, its variance σ0² x² enters exploration, and it is counted."""
+    model = case.model(mean=0.7)
     model.partial_fit(case.table())
     before = state(model)
     data = case.table(seed=1, n=10)
-    strange = with_column(with_column(data, "g", ["?"] * 10), "tags", [["??"]] * 10)
-    nothing = with_column(with_column(data, "g", pa.nulls(10, pa.string())), "tags", [[]] * 10)
+    strange = with_column(with_column(data, "g", ["?", None] * 5), "tags", [["??", "???"]] * 10)
     design, _ = model.design(strange, learn=False)
-    used = {"random": 2, "reverting": 2, "stabilised": 2}.get(case.effects, 1)
-    assert design.unseen == 10 * used
-    z = model.decision_function(strange)
-    # A missing level has a slot only once one was seen, so null is as unseen as "?".
-    np.testing.assert_array_equal(z, model.decision_function(nothing))
-    assert np.isfinite(z).all()
+    uses = {"fixed": [1, 0], "crossed": [0, 2], "parent": [1, 0], "loadings": [1, 0]}.get(case.effects, [1, 2])
+    assert design.unseen == 10 * sum(uses)
+    z, s = model._score(design, variances=True)
     assert state(model) == before
+    known = with_column(strange, "user", np.zeros(10, int))
+    grown, _ = model.design(with_column(known, "item", ["i0"] * 10), learn=True)
+    assert grown.unseen == 0
+    after, _ = model.design(strange, learn=False)
+    assert after.unseen == 0
+    z_after, s_after = model._score(after, variances=True)
+    np.testing.assert_allclose(z, z_after, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(s, s_after, rtol=1e-9)
 
 
 @every

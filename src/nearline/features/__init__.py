@@ -3,5 +3,6 @@
 from nearline.features._encoder import Design, Encoder
 from nearline.features._growth import Extent, Growth
 from nearline.features._row_encoder import RowEncoder
+from nearline.features._unseen import Unseen
 
-__all__ = ["Design", "Encoder", "Extent", "Growth", "RowEncoder"]
+__all__ = ["Design", "Encoder", "Extent", "Growth", "RowEncoder", "Unseen"]

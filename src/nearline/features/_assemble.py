@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features._drafts import Draft, draft, items
+from nearline.features._unseen import Entry
 from nearline.features._vocabulary import Column, Slots
 from nearline.schema._columns import Floats, Ints, Level
 
@@ -20,11 +21,13 @@ Rows: TypeAlias = tuple[Ints, NDArray[np.int32], Floats]
 """indptr, indices and values."""
 
 
-def encode_rows(columns: Sequence[Column], data: Sequence[Any], n: int, slots: Slots, grow: bool) -> tuple[Rows, int]:
-    """Rows, and how many values had no slot: quicker for a few rows, and the definition of the encoding."""
+def encode_rows(
+    columns: Sequence[Column], data: Sequence[Any], n: int, slots: Slots, grow: bool
+) -> tuple[Rows, list[Entry]]:
+    """Rows, and the entries that had no slot: quicker for a few rows, and the definition of the encoding."""
     found = [items(column, values, grow) for column, values in zip(columns, data)]
-    indptr, indices, values, unseen = [0], [], [], 0
-    for row in zip(*found) if found else [()] * n:
+    indptr, indices, values, unseen = [0], [], [], list[Entry]()
+    for number, row in enumerate(zip(*found) if found else [()] * n):
         indices.append(0)
         values.append(1.0)
         for column, entries in zip(columns, row):
@@ -33,7 +36,7 @@ def encode_rows(columns: Sequence[Column], data: Sequence[Any], n: int, slots: S
                 if slot is None and grow:
                     slot = slots.add(column, level)
                 if slot is None:
-                    unseen += 1
+                    unseen.append((number, column, level, value))
                 elif value != 0.0:
                     indices.append(slot)
                     values.append(value)
@@ -43,14 +46,16 @@ def encode_rows(columns: Sequence[Column], data: Sequence[Any], n: int, slots: S
 
 def encode_columns(
     columns: Sequence[Column], data: Sequence[Any], n: int, slots: Slots, grow: bool
-) -> tuple[Rows, int]:
-    """Rows, and how many values had no slot."""
+) -> tuple[Rows, list[Entry]]:
+    """Rows, and the entries that had no slot."""
     drafts = [draft(column, values, grow) for column, values in zip(columns, data)]
     if grow:
         for number, level in newcomers(columns, drafts, n):
             slots.add(columns[number], level)
     entries = [slotted(column, found, n) for column, found in zip(columns, drafts)]
-    return assemble([entry for entry, _ in entries], n), sum(unseen for _, unseen in entries)
+    unseen = [entry for _, without in entries for entry in without]
+    # By row, and within it by column and place: the sort is stable.
+    return assemble([entry for entry, _ in entries], n), sorted(unseen, key=lambda entry: entry[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +93,25 @@ def _row_of(entries: Draft, places: Ints, n: int) -> list[int]:
     return np.searchsorted(np.cumsum(entries.counts), places, side="right").tolist()  # type: ignore[no-any-return]
 
 
-def slotted(column: Column, entries: Draft, n: int) -> tuple[Slotted, int]:
-    """Entries with slots, without those that have none or are zero; and how many had none."""
+def slotted(column: Column, entries: Draft, n: int) -> tuple[Slotted, list[Entry]]:
+    """Entries with slots, without those that have none or are zero; and those that have none."""
     get = column.slots.get
     slots = np.array([get(level, -1) for level in entries.levels], np.int32)
     chosen = slots[entries.codes]
-    unseen = int(np.count_nonzero(chosen < 0)) if (slots < 0).any() else 0
-    keep = chosen >= 0 if unseen else None
+    without = np.flatnonzero(chosen < 0) if (slots < 0).any() else np.zeros(0, np.int64)
+    keep = chosen >= 0 if len(without) else None
     if entries.values is not None and not entries.values.all():
         keep = entries.values != 0.0 if keep is None else keep & (entries.values != 0.0)
     if keep is None:
-        return Slotted(chosen, entries.counts, entries.values), 0
+        return Slotted(chosen, entries.counts, entries.values), []
     values = None if entries.values is None else entries.values[keep]
-    return Slotted(chosen[keep], _kept(entries.counts, keep, n), values), unseen
+    return Slotted(chosen[keep], _kept(entries.counts, keep, n), values), _unseen(column, entries, without, n)
+
+
+def _unseen(column: Column, entries: Draft, places: Ints, n: int) -> list[Entry]:
+    values = np.ones(len(places)) if entries.values is None else entries.values[places]
+    levels = [entries.levels[code] for code in entries.codes[places].tolist()]
+    return [(row, column, level, v) for row, level, v in zip(_row_of(entries, places, n), levels, values.tolist())]
 
 
 def _kept(counts: int | Ints, keep: NDArray[np.bool_], n: int) -> Ints:

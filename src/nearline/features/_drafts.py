@@ -73,8 +73,7 @@ def _standardise(column: Column, x: Floats, grow: bool) -> tuple[Level, Floats]:
     DataError
         The result is beyond float64.
     """
-    if grow:
-        column.fit(x)
+    column.fit(x if grow else x[:0])  # declared ones need no values
     if column.center is None or column.scale is None:
         return (0 if grow else _UNKNOWN), x
     with np.errstate(over="ignore"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,9 @@ from nearline.features._encoder_state import (
     schema_state,
     slots_from,
 )
-from nearline.features._entities import Entities, Entity, row_values, unique_values
+from nearline.features._entities import Codes, Entities, Entity, row_values, unique_values
 from nearline.features._growth import Extent, Growth
+from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column, Slots
 from nearline.schema import Checked, Key, Schema, check, key_columns
 from nearline.schema._columns import Floats, Ints
@@ -58,6 +58,8 @@ class Design:
         float64 (n); label is NaN where there is none, time is in seconds since the epoch.
     unseen
         Feature values that had no slot when the table was encoded without growth; 0 for a part of a design.
+    without_slot
+        Those values, row by row; None where there are none.
     """
 
     indptr: Ints
@@ -69,6 +71,7 @@ class Design:
     offset: Floats
     time: Floats
     unseen: int = 0
+    without_slot: Unseen | None = None
 
     @property
     def rows(self) -> int:
@@ -91,6 +94,22 @@ class Design:
         places = np.repeat(self.indptr[chosen] - indptr[:-1], counts) + np.arange(indptr[-1])
         return self._part(indptr, self.indices[places], self.values[places], chosen)
 
+    def before(self, n_slots: int, encoder: Encoder) -> Design:
+        """The same rows as they were when the encoder had so many slots: entries of later ones have no slot."""
+        late = np.flatnonzero(self.indices >= n_slots)
+        if not len(late):
+            return self
+        slots, levels = np.unique(self.indices[late], return_inverse=True)
+        columns, names = ([of[slot] for slot in slots.tolist()] for of in (encoder.slot_columns, encoder.slot_names))
+        rows = np.searchsorted(self.indptr, late, side="right") - 1
+        found = Unseen(rows, levels, self.values[late], tuple(columns), tuple(names)).and_also(self.without_slot)
+        kept = np.concatenate([[0], np.cumsum(self.indices < n_slots)])[self.indptr]
+        early = self.indices < n_slots
+        return replace(
+            self, indptr=kept, indices=self.indices[early], values=self.values[early], unseen=self.unseen + len(late),
+            without_slot=found,
+        )  # fmt: skip
+
     def _part(self, indptr: Ints, indices: NDArray[np.int32], values: Floats, rows: slice | Ints) -> Design:
         return Design(
             indptr,
@@ -101,6 +120,7 @@ class Design:
             weight=self.weight[rows],
             offset=self.offset[rows],
             time=self.time[rows],
+            without_slot=None if self.without_slot is None else self.without_slot.part(rows, self.rows),
         )
 
 
@@ -162,7 +182,7 @@ class Encoder:
 
     def entity_codes(self, key: Key) -> Mapping[Entity, int]:
         """Code by key value (a tuple of values for a composite key); a read-only view that grows with the encoder."""
-        return MappingProxyType(self._of(key).codes)
+        return Codes(self._of(key))
 
     def entity_name(self, key: Key, code: int) -> Entity:
         """Key value of a code."""
@@ -181,7 +201,8 @@ class Encoder:
         table
             What `schema.check` returned, or any table (it is then checked as one to be scored).
         grow
-            False leaves the encoder as it is: a value without a slot adds nothing and is counted in `Design.unseen`.
+            False leaves the encoder as it is: a value without a slot is counted in `Design.unseen` and kept
+            in `Design.without_slot`.
 
         Raises
         ------
@@ -191,7 +212,7 @@ class Encoder:
         checked = table if isinstance(table, Checked) else self.check(table, link="identity", need_label=False)
         n = checked.rows
         if n == 0:
-            return _design(checked, _no_rows(), {key: np.zeros(0, np.int32) for key in self.keys}, 0)
+            return _design(checked, _no_rows(), {key: np.zeros(0, np.int32) for key in self.keys}, [])
         data = self._data(checked)
         columns = [self._expect(column, values.type) for column, values in zip(self._columns, data)]
         families = {key: known.expect(checked.columns) for key, known in self._entities.items()}
@@ -282,5 +303,6 @@ def _no_rows() -> Rows:
     return np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0)
 
 
-def _design(checked: Checked, rows: Rows, entities: Mapping[Key, NDArray[np.int32]], unseen: int) -> Design:
-    return Design(*rows, entities, checked.label, checked.weight, checked.offset, checked.time, unseen)
+def _design(checked: Checked, rows: Rows, entities: Mapping[Key, NDArray[np.int32]], unseen: Sequence[Entry]) -> Design:
+    roles = (checked.label, checked.weight, checked.offset, checked.time)
+    return Design(*rows, entities, *roles, len(unseen), Unseen.of(unseen) if unseen else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,50 +11,116 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features._vocabulary import stored_family
-from nearline.schema._columns import Level, canonical, uniques
+from nearline.schema._columns import Ints, Level, canonical, uniques
 from nearline.schema._kinds import Key, key_columns
 
 Entity: TypeAlias = Level | tuple[Level, ...]
 """Value of a key: an integer, string or boolean, or a tuple of them for a composite key."""
 
 
+_MANY = 1000
+"""From so many rows on, integer keys are looked up as one array."""
+
+
 @dataclass
 class Entities:
-    """Codes of the entities of one key; `families` are those of its columns."""
+    """Codes of the entities of one key, in order of first appearance; `families` are those of its columns.
+
+    `values` is the truth. A dict serves a few values at a time and a compiled index whole columns of integers; each
+    follows `values` when it is next asked.
+    """
 
     key: Key
     families: list[str | None]
     values: list[Entity] = field(default_factory=list)
-    codes: dict[Entity, int] = field(default_factory=dict)
+    _codes: dict[Entity, int] = field(default_factory=dict)
+    _index: Any = None
+    _indexed: int = 0
+
+    @property
+    def codes(self) -> dict[Entity, int]:
+        """Code by value."""
+        known, n = len(self._codes), len(self.values)
+        if known < n:
+            self._codes.update(zip(self.values[known:n], range(known, n)))
+        return self._codes
 
     def expect(self, columns: Mapping[str, Any]) -> list[str | None]:
         """Families of the key's columns once this table has come."""
         names = key_columns([self.key])
         return [stored_family(columns[name].type, known, name) for name, known in zip(names, self.families)]
 
-    def grow(self, values: Sequence[Entity], families: list[str | None]) -> None:
+    def grow(self, values: Sequence[Entity] | Ints, families: list[str | None]) -> None:
         """Give every new value the next code."""
         self.families = families
+        if isinstance(values, np.ndarray):
+            index = self._integers()
+            self.values += index.add(values, len(self.values)).tolist()
+            self._indexed = len(self.values)
+            return
+        codes = self.codes
         for value in values:
-            if value not in self.codes:
-                self.codes[value] = len(self.values)
+            if value not in codes:
+                codes[value] = len(self.values)
                 self.values.append(value)
 
-    def lookup(self, values: Sequence[Entity]) -> NDArray[np.int32]:
+    def lookup(self, values: Sequence[Entity] | Ints) -> NDArray[np.int32]:
         """Codes of the values; unseen ones get −1, −2, ... in order of appearance, equal ones the same."""
+        if isinstance(values, np.ndarray):
+            codes: NDArray[np.int32] = self._integers().find(values)
+            unseen = np.flatnonzero(codes < 0)
+            if len(unseen):
+                codes[unseen] = -1 - uniques(pa.array(values[unseen]), "")[0]
+            return codes
         get = self.codes.get
-        codes = np.array([get(value, -1) for value in values], np.int32)
+        found = np.array([get(value, -1) for value in values], np.int32)
         strangers: dict[Entity, int] = {}
-        for place in np.flatnonzero(codes < 0).tolist():
-            codes[place] = strangers.setdefault(values[place], -1 - len(strangers))
-        return codes
+        for place in np.flatnonzero(found < 0).tolist():
+            found[place] = strangers.setdefault(values[place], -1 - len(strangers))
+        return found
+
+    def _integers(self) -> Any:
+        """The index, up to date; integers beyond int64 are left out, since no array asks for them."""
+        from nearline.features._int_index import IntIndex
+
+        if self._index is None:
+            self._index = IntIndex()
+        first, n = self._indexed, len(self.values)
+        if first < n:
+            fit = [(value, code) for code, value in enumerate(self.values[first:n], first) if _fits(value)]
+            self._index.put(*np.array(fit, np.int64).reshape(-1, 2).T.copy())
+            self._indexed = n
+        return self._index
 
 
-Named: TypeAlias = tuple[NDArray[np.integer[Any]] | slice, list[Entity]]
-"""Values of a key, and which of them every row has."""
+def _fits(value: Entity) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
-def row_values(key: Key, columns: Mapping[str, Any]) -> Named:
+class Codes(Mapping[Entity, int]):
+    """Code by value, read only, growing with the entities."""
+
+    def __init__(self, entities: Entities) -> None:
+        self._entities = entities
+
+    def __getitem__(self, value: Entity) -> int:
+        return self._entities.codes[value]
+
+    def __iter__(self) -> Iterator[Entity]:
+        return iter(self._entities.codes)
+
+    def __len__(self) -> int:
+        return len(self._entities.values)
+
+    def __repr__(self) -> str:
+        return repr(self._entities.codes)
+
+
+Named: TypeAlias = tuple[NDArray[np.integer[Any]] | slice, list[Entity] | Ints]
+"""Values of a key, and which of them every row has; values as an array are those of all rows."""
+
+
+def row_values(key: Key, columns: Mapping[str, Any]) -> tuple[slice, list[Entity]]:
     """Value of the key on every row: quicker than `unique_values` for a few rows."""
     if isinstance(key, str):
         return slice(None), [canonical(value, key) for value in columns[key].to_pylist()]
@@ -62,8 +128,13 @@ def row_values(key: Key, columns: Mapping[str, Any]) -> Named:
 
 
 def unique_values(key: Key, columns: Mapping[str, Any]) -> Named:
-    """Distinct values of the key in order of first appearance, and which of them every row has."""
+    """Distinct values of the key in order of first appearance, and which of them every row has.
+
+    A column of many integers comes as it is.
+    """
     if isinstance(key, str):
+        if _is_plain(columns[key]):
+            return slice(None), np.ascontiguousarray(columns[key].to_numpy(), np.int64)
         codes, values = uniques(columns[key], key)
         return codes, list(values)
     codes = np.zeros(len(columns[key[0]]), np.int64)
@@ -73,6 +144,13 @@ def unique_values(key: Key, columns: Mapping[str, Any]) -> Named:
         codes, pairs = _pairs(codes, more, len(values))
         tuples = [(*tuples[pair // len(values)], values[pair % len(values)]) for pair in pairs]
     return codes, list(tuples)
+
+
+def _is_plain(column: Any) -> bool:
+    """Whether a column is many integers that all fit int64."""
+    dtype = column.type
+    fits = pa.types.is_integer(dtype) and dtype != pa.uint64()
+    return fits and len(column) >= _MANY and not column.null_count
 
 
 def _pairs(left: NDArray[Any], right: NDArray[Any], n_right: int) -> tuple[NDArray[np.integer[Any]], list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -21,9 +22,11 @@ from numpy.typing import NDArray
 from nearline._errors import DataError
 from nearline.features import _row_columns
 from nearline.features._assemble import Rows, Slotted, assemble
+from nearline.features._drafts import items
 from nearline.features._encoder import Design, Encoder
 from nearline.features._row_columns import Found
 from nearline.features._row_types import fields, key_families, row_type
+from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column
 from nearline.schema import Hashed, Key, Multi, Numeric, Vector
 from nearline.schema._columns import Floats, Level
@@ -142,8 +145,22 @@ class RowEncoder:
         entries = [found[name] for name in self.encoder.features]
         plain = all(entry.counts is _ONE for entry, _ in entries)
         rows = (_side_by_side if plain else assemble)([entry for entry, _ in entries], n)
+        roles = (np.full(n, np.nan), weight, offset, time)
         unseen = sum(without for _, without in entries)
-        return Design(*_nonzero(*rows), codes, np.full(n, np.nan), weight, offset, time, unseen), columns
+        return Design(
+            *_nonzero(*rows), codes, *roles, unseen, self._unseen(columns, found) if unseen else None
+        ), columns
+
+    def _unseen(self, columns: Columns, found: dict[str, Found]) -> Unseen | None:
+        """Entries without a slot, by row: rare enough to be looked up one by one, as tables are."""
+        entries: list[Entry] = []
+        for column in self.encoder._columns:
+            if found[column.name][1]:
+                data = pa.array(columns[column.name], self.arrow.field(column.name).type)
+                now = column.expect(column.kind, data.type)
+                rows = enumerate(items(now, data, False))
+                entries += [(row, now, level, v) for row, own in rows for level, v in own if level not in now.slots]
+        return Unseen.of(sorted(entries, key=itemgetter(0)))
 
     def _numbers(self, columns: Columns) -> dict[str, Found]:
         """Entries of the numeric columns, all at once where no number is missing or huge."""

@@ -55,6 +55,12 @@ def grow(blocks: Sequence[Block], encoder: Encoder) -> None:
         block.grow_entities(1 if key is None else encoder.n_entities(key))
 
 
+def as_known(design: Design, blocks: Sequence[Block], encoder: Encoder) -> Design:
+    """A design as blocks know its features: a vocabulary shared by forks may be ahead of them."""
+    known = min(block.known_slots for block in blocks)
+    return design if known == encoder.n_slots else design.before(known, encoder)
+
+
 def local_dimensions(block: Block, n_slots: int) -> NDArray[np.int32]:
     """The block's own dimension of each slot, or −1."""
     local = np.full(n_slots, -1, dtype=np.int32)
@@ -78,8 +84,9 @@ def check_design(design: Design, encoder: Encoder, *, learn: bool) -> None:
     if not known or int(design.indices.max(initial=0)) >= encoder.n_slots:
         raise DataError("the design was made by another model", fix="make it with this model's own design(...)")
     unseen = any(int(codes.min(initial=0)) < 0 for codes in design.entities.values())
-    if learn and (unseen or np.isnan(design.label).any()):
-        raise DataError("the design has rows without a label or an entity", fix="make it with design(..., learn=True)")
+    if learn and (unseen or design.without_slot is not None or np.isnan(design.label).any()):
+        problem = "the design has rows without a label or an entity, or a feature value without a coefficient"
+        raise DataError(problem, fix="make it with design(..., learn=True)")
 
 
 def entity_codes(block: Block, design: Design) -> NDArray[np.int32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,17 +103,17 @@ class GLMix:
             _layout.check_design(table, self.encoder, learn=learn)
             if learn:
                 _layout.grow(self.blocks, self.encoder)
-            return table, _NO_REJECTS
+            return _layout.as_known(table, self.blocks, self.encoder), _NO_REJECTS
         checked: Checked = self.encoder.check(table, link=self.link, need_label=learn, divert=divert)
         design = self.encoder.encode(checked, grow=learn)
         if learn:
             _layout.grow(self.blocks, self.encoder)
-        return self._with_dispersion(design), checked.rejects
+        return self._with_dispersion(_layout.as_known(design, self.blocks, self.encoder)), checked.rejects
 
     def _with_dispersion(self, design: Design) -> Design:
         if self.link != "identity" or self.dispersion == 1.0:
             return design
-        return Design(**{**_fields(design), "weight": design.weight / self.dispersion})
+        return replace(design, weight=design.weight / self.dispersion)
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -363,8 +364,3 @@ class GLMix:
 
 
 _NO_REJECTS = Rejects(np.zeros(0, np.int64), (), None)
-
-
-def _fields(design: Design) -> dict[str, Any]:
-    names = ("indptr", "indices", "values", "entities", "label", "weight", "offset", "time", "unseen")
-    return {name: getattr(design, name) for name in names}

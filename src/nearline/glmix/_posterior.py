@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design, Encoder
-from nearline.glmix import _layout, _lowrank_rows
+from nearline.glmix import _layout, _lowrank_rows, _unseen
 from nearline.glmix._codes import DIAGONAL, LOWRANK
 from nearline.glmix._packed import diagonal_indices, unpack
 from nearline.glmix._state import Block
@@ -112,6 +112,7 @@ def sample(blocks: Sequence[Block], design: Design, size: int, scale: float, rng
         used = local >= 0
         terms = values[used] * theta[:, which[rows[used]], local[used]]
         z += [np.bincount(rows[used], draw, minlength=design.rows) for draw in terms]
+        _unseen.add_draws(block, which, design, scale, rng, z)
     return z
 
 
@@ -156,6 +157,7 @@ def _explain_row(blocks: Sequence[Block], encoder: Encoder, design: Design) -> l
             Contribution(block.name, entity, names[j], float(v), float(v * theta[j]), float(abs(v) * sd[j]))
             for j, v in zip(dims.tolist(), x.tolist())
         ]
+        terms += [Contribution(block.name, entity, *entry) for entry in _unseen.contributions(block, design)]
     return sorted(terms, key=lambda term: -abs(term.contribution))
 
 

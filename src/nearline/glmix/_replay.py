@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
 from nearline.features import Design
-from nearline.glmix import _layout, _links
+from nearline.glmix import _layout, _links, _unseen
 from nearline.glmix._state import Block
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -112,4 +112,5 @@ def score(
     rows, record = _layout.kernel_rows(design, blocks), _layout.kernel_blocks(blocks, n_slots)
     z, s = np.zeros(design.rows), np.full(design.rows, np.nan)
     kernel(rows, record, _layout.sizes(rows, record), threads, variances, z, s)
+    _unseen.add(blocks, design, z, s)
     return z, s

@@ -103,14 +103,19 @@ def late(plan: int, R: int) -> float:
 
 
 @njit(**INLINE)
+def fetch_lines(start: int, size: int) -> None:
+    """Start loading every cache line that holds some of the bytes start … start + size − 1, at most `AHEAD` of them."""
+    for at in range(start & -LINE, start + min(size, AHEAD), LINE):
+        prefetch(at)
+
+
+@njit(**INLINE)
 def fetch(rows: Any, b: Any, r: int, i: int) -> None:
     """Start loading row i's posterior in block r: events hop between entities faster than memory answers."""
     e = int32s(rows.entities)[r * rows.n + i]
     if e >= 0 and e != b.entity:
-        for k in range(0, min(b.mean_step, AHEAD), LINE):
-            prefetch(b.mean_at + e * b.mean_step + k)
-        for k in range(0, min(b.cov_step, AHEAD), LINE):
-            prefetch(b.cov_at + e * b.cov_step + k)
+        fetch_lines(b.mean_at + e * b.mean_step, b.mean_step)
+        fetch_lines(b.cov_at + e * b.cov_step, b.cov_step)
         prefetch(b.last_at + 8 * e)
         prefetch(b.count_at + 4 * e)
 

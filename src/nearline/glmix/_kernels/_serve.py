@@ -2,6 +2,9 @@
 
 Unlike the other kernels this one keeps Python's lock: it runs for some tens of microseconds, and a server's event loop
 that lets go of the lock waits up to a switch interval (5 ms) to have it back while another thread learns.
+
+Found on disk by this file's text alone: who changes `_predict` or the layout of `PLAN` must touch it (`PLAN` last
+gained `top`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+"""From the files of a folder to segments without a gap: what is torn is cut off, what is damaged is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from nearline._errors import StateError
+from nearline.store._faults import refused
+from nearline.store._folder import remove, segment_paths
+from nearline.store._sealed import ParquetSegment, RowGroups
+from nearline.store._segment import ArrowSegment, open_segment
+from nearline.store._view import Segment
+
+
+def load(folder: Path, schema: Any, durable: int, cache: RowGroups, *, repair: bool) -> tuple[list[Segment], list[str]]:
+    """Segments by position, and what was cut off or left over, in words.
+
+    Parameters
+    ----------
+    durable
+        Durable end as far as known.
+    repair
+        Whether files may be changed: a torn tail cut off, leftovers of an interrupted seal or compaction removed.
+
+    Raises
+    ------
+    StateError
+        A gap between segments, damage, or fewer rows than were durable.
+    """
+    segments: list[Segment] = []
+    notes: list[str] = []
+    paths = segment_paths(folder)
+    for number, (first, path) in enumerate(paths):
+        end = segments[-1].end if segments else first
+        if path.suffix == ".arrow" and segments and segments[-1].first == first:
+            notes.append(_left_over(path, repair))
+            continue
+        last = number == len(paths) - 1
+        segment, torn = _open(path, first, schema, durable if last else None, cache)
+        if torn:
+            notes.append(torn)
+            _cut(path, segment, repair)
+        if segment is None:
+            continue
+        if first < end and segment.end <= end:
+            notes.append(_left_over(path, repair))
+            continue
+        if first != end:
+            raise StateError(
+                f"{folder}: {path.name} begins at position {first}, where {end} should follow; restore what is missing"
+            )
+        segments.append(segment)
+    found = segments[-1].end if segments else 0
+    if found < durable:
+        raise StateError(
+            f"{folder}: holds {found} rows of {durable} durable ones; restore the last segment from a copy"
+        )
+    return segments, notes
+
+
+def _open(path: Path, first: int, schema: Any, durable: int | None, cache: RowGroups) -> tuple[Segment | None, str]:
+    if path.suffix == ".parquet":
+        return ParquetSegment(path, first, schema, cache), ""
+    return open_segment(path, first, schema, durable)
+
+
+def _left_over(path: Path, repair: bool) -> str:
+    if repair:
+        remove(path)
+    return f"{path.name}: its rows are in a sealed segment as well, left over from an interruption"
+
+
+def _cut(path: Path, segment: Segment | None, repair: bool) -> None:
+    if not repair:
+        return
+    if not isinstance(segment, ArrowSegment):
+        remove(path)
+        return
+    try:
+        os.truncate(path, segment.size)
+    except OSError as error:
+        raise refused(path, "cut off the torn tail", error) from error

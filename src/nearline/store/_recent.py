@@ -1,0 +1,92 @@
+"""Recent rows in memory, gathered into few large chunks so that taking rows at random is quick."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Positions: TypeAlias = NDArray[np.int64]
+
+_TIERS = (256, 4096, 32768)
+_CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """Rows [start, end) as chunks; immutable, so that readers need no lock.
+
+    Small appends are merged when together they reach 256, 4,096 and 32,768 rows: a row is copied three times at most.
+    """
+
+    schema: Any
+    start: int
+    chunks: tuple[Any, ...] = ()
+    starts: tuple[int, ...] = ()
+    end: int = 0
+    size: int = 0
+
+    @classmethod
+    def empty(cls, schema: Any, at: int) -> Recent:
+        """No rows, the next one being at a position."""
+        return cls(schema, at, end=at)
+
+    def added(self, batch: Any, budget: int) -> Recent:
+        """With a batch more, and without the oldest chunks that exceed the budget in bytes; the newest one stays."""
+        chunks, size = _merged([*self.chunks, batch]), self.size + batch.nbytes
+        start = self.start
+        while size > budget and len(chunks) > 1:
+            oldest = chunks.pop(0)
+            size, start = size - oldest.nbytes, start + oldest.num_rows
+        return self._of(start, chunks, size)
+
+    def cut(self, end: int) -> Recent:
+        """Without the rows from a position on."""
+        if end <= self.start:
+            return Recent.empty(self.schema, end)
+        if end >= self.end:
+            return self
+        chunks = self.table(self.start, end).combine_chunks().to_batches()
+        return self._of(self.start, chunks, sum(chunk.nbytes for chunk in chunks))
+
+    def _of(self, start: int, chunks: Sequence[Any], size: int) -> Recent:
+        starts, at = [], start
+        for chunk in chunks:
+            starts.append(at)
+            at += chunk.num_rows
+        return Recent(self.schema, start, tuple(chunks), tuple(starts), at, size)
+
+    def table(self, lo: int, hi: int) -> Any:
+        """Rows [lo, hi), which must be here."""
+        first = max(bisect_right(self.starts, lo) - 1, 0)
+        parts = []
+        for start, chunk in zip(self.starts[first:], self.chunks[first:]):
+            if start >= hi:
+                break
+            begin = max(lo - start, 0)
+            parts.append(chunk.slice(begin, min(hi - start, chunk.num_rows) - begin))
+        return pa.Table.from_batches(parts, self.schema)
+
+    def take(self, positions: Positions) -> list[Any]:
+        """Batches of the rows at ascending positions, which must be here."""
+        edges = np.searchsorted(positions, np.array([*self.starts, self.end], np.int64))
+        return [
+            self.chunks[i].take(pa.array(positions[edges[i] : edges[i + 1]] - self.starts[i]))
+            for i in np.flatnonzero(np.diff(edges))
+        ]
+
+
+def _merged(chunks: list[Any]) -> list[Any]:
+    for tier in _TIERS:
+        begin, rows = len(chunks), 0
+        while begin and chunks[begin - 1].num_rows < tier:
+            begin -= 1
+            rows += chunks[begin].num_rows
+        if rows >= tier and len(chunks) - begin > 1 and sum(chunk.nbytes for chunk in chunks[begin:]) < _CHUNK_BYTES:
+            chunks[begin:] = pa.Table.from_batches(chunks[begin:]).combine_chunks().to_batches()
+    return chunks
