@@ -90,6 +90,105 @@ def check(
     _check.run(config, data or [], dead_letter, json)
 
 
+@app.command()
+def fit(
+    config: ConfigFile = Path("nearline.toml"),
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "fit from history",
+    publish: Annotated[bool, typer.Option(help="Make it the live version.")] = True,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a model of [data] and publish it: the version that `nearline run` starts from."""
+    from nearline.cli import _fit
+
+    _fit.run(config, why, publish, json)
+
+
+@app.command()
+def run(
+    config: ConfigFile = Path("nearline.toml"),
+    host: Annotated[str | None, typer.Option(help="Address, instead of [serve] host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port, instead of [serve] port.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve the live version and keep it fresh: record, join, learn, publish. Dashboard at /."""
+    from nearline.cli import _run
+
+    _run.run(config, host, port, True)
+
+
+@app.command()
+def serve(
+    config: ConfigFile = Path("nearline.toml"),
+    host: Annotated[str | None, typer.Option(help="Address, instead of [serve] host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port, instead of [serve] port.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve and record without learning; outcomes wait in the ledger for `nearline run`."""
+    from nearline.cli import _run
+
+    _run.run(config, host, port, False)
+
+
+@app.command()
+def versions(
+    config: ConfigFile = Path("nearline.toml"),
+    at: Annotated[str | None, typer.Option(help="Which version was live at this time?")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the versions, what is live, and who changed that when and why."""
+    from nearline.cli import _versions
+
+    _versions.show(config, at, json)
+
+
+Why = Annotated[str, typer.Option(help="The reason, for the history.")]
+
+
+@app.command()
+def publish(
+    version: Annotated[str, typer.Argument(help="global.batch.nearline, such as 1.0.900.")],
+    config: ConfigFile = Path("nearline.toml"),
+    why: Why = "published by hand",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a version the live one; a running service follows without a restart."""
+    from nearline.cli import _versions
+
+    _versions.publish(config, version, why, json)
+
+
+@app.command()
+def rollback(
+    config: ConfigFile = Path("nearline.toml"),
+    to: Annotated[str | None, typer.Option(help="A version; the one before the live one by default.")] = None,
+    why: Why = "rolled back by hand",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an earlier version live again; a running service follows without a restart."""
+    from nearline.cli import _versions
+
+    _versions.rollback(config, to, why, json)
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(help="A version.")],
+    other: Annotated[str, typer.Argument(help="Another version.")],
+    config: ConfigFile = Path("nearline.toml"),
+    top: Annotated[int, typer.Option(min=0, help="So many of the largest changes per effect.")] = 5,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What differs between two versions: sizes, metrics, and the coefficients that moved most."""
+    from nearline.cli import _versions
+
+    _versions.diff(config, one, other, top, json)
+
+
 def main() -> None:
     """Run the command line; an error that nearline foresees is one line on standard error and exit status 2."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,10 @@ import msgspec
 import numpy as np
 
 from nearline._errors import ConfigError, DataError
-from nearline.config import _data
+from nearline.config import _data, _running
+from nearline.config._all_tables import Tables
 from nearline.config._explain import explain
+from nearline.config._running import Running
 from nearline.config._tables import (
     CategoricalTable,
     Column,
@@ -26,7 +29,6 @@ from nearline.config._tables import (
     NumericTable,
     PriorTable,
     RandomTable,
-    Tables,
     VariantTable,
 )
 from nearline.evaluate import Backtest, Variant, backtest, default_variants
@@ -126,6 +128,19 @@ class Config:
         """Where the backtest's report goes."""
         return self.file.parent / self.tables.backtest.report
 
+    def running(self) -> Running:
+        """Settings of the running system: state directory, join, pace, ledger, safety, guard, service."""
+        with self._at(""):
+            return _running.running(self.tables, self.file.parent)
+
+    def live_folder(self) -> Path:
+        """The state directory."""
+        return self.running().folder
+
+    def digest(self) -> str:
+        """Hash of what the file says, recorded with every version made from it."""
+        return hashlib.sha256(msgspec.json.encode(self.tables, order="deterministic")).hexdigest()
+
     def _truth(self, table: Any) -> Any:
         name = self.tables.backtest.truth
         if name is None:
@@ -215,6 +230,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
     config.model()
     config.variants()
+    config.running()
     return config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from nearline.config._tables import Duration, Table
+from nearline.config._tables import Duration, PriorsTable, Table
 
 
 class LiveTable(Table, frozen=True):
@@ -39,12 +39,47 @@ class LedgerTable(Table, frozen=True):
     retention: Duration | None = None
 
 
+class SafetyTable(Table, frozen=True):
+    """`[safety]`: limits beyond which events are quarantined, as `nearline.glmix.Safety`."""
+
+    step: float = 6.0
+    margin: float = 30.0
+    alpha: float = 1e-6
+    excess: float = 0.5
+    shift: float = 0.5
+    refused: float = 0.5
+
+
+class GuardTable(Table, frozen=True):
+    """`[guard]`: when the live model counts as worse than its base, as `nearline.gate.GuardSettings`."""
+
+    enabled: bool = True
+    alpha: float = 0.01
+    bound: float = 2.0
+    tolerance: float = 0.0
+    minimum: int = 100
+    window: int = 5_000
+    coverage: float = 0.95
+    threshold: float = 0.5
+    max_weight: float = 1.0
+
+
 class ServeTable(Table, frozen=True):
     """`[serve]`: address, tokens and limits of the HTTP service, as `nearline.serve.Limits`."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     tokens: str | None = None
-    max_rows: int = 10_000
-    max_body: int = 16_777_216
-    max_open: int = 256
+    body_bytes: int = 8 << 20
+    rows: int = 10_000
+    open_requests: int = 1024
+    draws: int = 1024
+    explained_rows: int = 100
+
+
+class FitTable(Table, frozen=True):
+    """`[fit]`: how the first model is made of `[data]`."""
+
+    learn_priors: bool = True
+    prior_rows: int = 50_000
+    priors: PriorsTable = PriorsTable()

@@ -179,15 +179,3 @@ class BacktestTable(Table, frozen=True):
     title: str | None = None
     report: str = "backtest.html"
     variants: tuple[VariantTable, ...] = ()
-
-
-class Tables(Table, frozen=True, kw_only=True):
-    """All of `nearline.toml`."""
-
-    data: DataTable = DataTable()
-    schema: SchemaTable
-    model: ModelTable = ModelTable()
-    fixed: FixedTable = FixedTable()
-    random: tuple[RandomTable, ...] = ()
-    loadings: tuple[LoadingsTable, ...] = ()
-    backtest: BacktestTable = BacktestTable()

@@ -105,12 +105,13 @@ class Learner:
                 parse_delta(stored, self.model).apply(self.model)
             self.join = State.load(self.policy, meta["join_head"], _pages(saved.table(JOIN)))
             self.recall = Recall.load(_pages(saved.table(RECALL)))
-        self.entry, self.used = meta["entry"], {tuple(pair) for pair in meta["used"]}
+        self.entry, self.kept, self.used = meta["entry"], meta["kept"], {tuple(pair) for pair in meta["used"]}
         self.counts = dict(meta["counts"])
         self.guard = _guard_from(self._guard_settings, meta["guard"])
         self.storage.examples.truncate(min(positions["examples"], self.storage.examples.end))
         self._newest, self._heard, self._committed = meta["newest"], meta["heard"], self.join.end
         self._begin()
+        self._teacher.rejected = meta["rejected"]
         return True
 
     def begin(self, base: Version, entry: int, now: float, kept: int = 0) -> None:
@@ -125,7 +126,7 @@ class Learner:
         """
         examples = self.storage.examples.end
         self.used = getattr(self, "used", set())
-        self.line, self.entry = Line.after(base, self.used, examples), entry
+        self.line, self.entry, self.kept = Line.after(base, self.used, examples), entry, kept
         self.used = self.used | {(self.line.whole, self.line.batch)}
         self.stale = self._load(base)
         self.model = self.stale.replica()
@@ -138,6 +139,11 @@ class Learner:
         self._guarded = -np.inf
         self._begin()
         self._commit(Changes(clear=MODEL_TABLES), examples, now)
+
+    def follow(self, entry: int, now: float) -> None:
+        """The registry's newest entry only names what is live already."""
+        self.entry = entry
+        self._commit(Changes(), self.storage.examples.end, now)
 
     def _begin(self) -> None:
         self._mark = Mark.of(self.model)
@@ -240,7 +246,8 @@ class Learner:
             {JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped)},
             meta=meta
             | {
-                "line": self.line.to_dict(), "entry": self.entry, "used": sorted(self.used), "join_head": join.head, "counts": self.counts,
+                "line": self.line.to_dict(), "entry": self.entry, "kept": self.kept,
+                "rejected": self._teacher.rejected, "used": sorted(self.used), "join_head": join.head, "counts": self.counts,
                 "newest": self._newest, "heard": self._heard,
             },
         )  # fmt: skip

@@ -28,7 +28,7 @@ from nearline.loop._status import status
 from nearline.loop._storage import Storage
 from nearline.loop._versions import Versions
 from nearline.serve import Limits, Live
-from nearline.store import Recorder, Version, predictions_schema
+from nearline.store import Log, Recorder, Version, predictions_schema
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
@@ -63,11 +63,11 @@ class Loop:
         self.clock, self.learns, self.started = clock, learn, clock()
         self.freshness, self.busiest = Freshness(), Busiest()
         self.error: str | None = "starting"
-        self.guarded = guard is not None
+        self.guarded, self.rolled_back = guard is not None, ""
         self._stop, self._turn = threading.Event(), threading.Lock()
         self._versions = Versions(folder, clock, pace.keep)
         entry = self._versions.pointer()
-        schema = _predictions(self._versions.load(entry.version))
+        schema = predictions_of(self._versions.load(entry.version))
         self.storage = Storage.open(folder, schema, recording)
         self.run = self.storage.runs.start(self.storage.predictions.end, self.started)
         self.learner = Learner(
@@ -143,6 +143,10 @@ class Loop:
         """What the dashboard shows, but the traffic."""
         return status(self)
 
+    def history(self) -> list[dict[str, Any]]:
+        """The newest changes of what is live."""
+        return self._versions.history()
+
     def versions(self) -> dict[str, Any]:
         """The live version, those that can be published, and their history."""
         return self._versions.summary(self.live.scorer.version)
@@ -201,7 +205,10 @@ class Loop:
             return False
         self._show(tick)
         if self.guarded and self.learner.guard.verdict().action == "roll back":
-            self._go_back(self.learner.line.base, self.learner.guard.verdict().reason, "guard")
+            reason = self.learner.guard.verdict().reason
+            _logger.warning("rolling back to %s: %s", self.learner.line.base, reason)
+            self._go_back(self.learner.line.base, reason, "guard")
+            self.rolled_back = reason
         return self.learner.waiting > 0
 
     def _show(self, tick: Tick) -> None:
@@ -214,8 +221,8 @@ class Loop:
             scorer.version = str(tick.version)
         now = self.clock()
         self.freshness.saw(now, tick.received)
-        for block in tick.taught.touched:
-            self.busiest.saw(now, block, tick.taught.codes.get(block, np.zeros(0, np.int32)))
+        for effect, codes in tick.taught.codes.items():
+            self.busiest.saw(now, effect, codes)
 
     def _serve(self) -> None:
         """Serve a replica of the learner's model as it is now."""
@@ -232,7 +239,7 @@ class Loop:
             return
         if self.learns:
             self._register("as it was when another version was published")
-        record = self._versions.record(entry.version)
+        record, self.rolled_back = self._versions.record(entry.version), ""
         self.learner.begin(entry.version, entry.number, self.clock(), record.positions.get("examples", 0))
         if hasattr(self, "live"):
             self._serve()
@@ -264,11 +271,23 @@ class Loop:
         for log in logs:
             log.seal()
         if self.recording.retention is not None:
-            self.learner.retire(now - self.recording.retention)
+            for log in logs:
+                log.retain(_first_received(log, now - self.recording.retention))
         self._versions.retain()
 
 
-def _predictions(model: GLMix) -> Any:
+def _first_received(log: Log, time: float) -> int:
+    """Position of the first row that was received at a time or later; examples go by their prediction's time."""
+    column = "received" if "received" in log.schema.names else "time"
+    low, high = log.first, log.end
+    while low < high:
+        middle = (low + high) // 2
+        found = log.take([middle]).column(column)[0].as_py()
+        low, high = (middle + 1, high) if found is not None and found < time else (low, middle)
+    return low
+
+
+def predictions_of(model: GLMix) -> Any:
     """Schema of the predictions log of a model."""
     columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
     return predictions_schema(columns, offset=model.schema.offset is not None, weight=model.schema.weight is not None)

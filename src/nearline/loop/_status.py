@@ -47,7 +47,10 @@ def status(loop: Loop) -> dict[str, Any]:
             "failed": learner.counts.get("failed", 0),
         },
         "quality": {**quality, "series": quality["series"][-300:]},
-        "guard": {"state": "watching" if loop.guarded else "off", "reason": verdict.reason, **loop.last_rollback},
+        "guard": {
+            "state": "rolled_back" if loop.rolled_back else "watching" if loop.guarded else "off",
+            "reason": loop.rolled_back or verdict.reason,
+        },
         "versions": {"live": scorer.version, "history": loop.history()},
         "busiest": busiest(loop),
     }  # fmt: skip

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, touched_by, union
+from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
 from nearline.join import Joined
 from nearline.loop._events import events
@@ -38,6 +39,8 @@ class Taught:
         The tick's examples, with what was refused and why.
     touched
         Entity codes by effect whose posteriors may have changed.
+    codes
+        Entity code of every new example, by random effect.
     learned, forgotten
         Joined rows after which the model holds their label, and predictions of which it holds nothing any more.
     judged
@@ -48,11 +51,15 @@ class Taught:
 
     rows: Rows
     touched: Mapping[str, Ints]
+    codes: Mapping[str, NDArray[np.int32]]
     learned: Ints
     forgotten: Ints
     judged: Ints
     shadow: Shadow
     rejected: str
+
+
+_Learned = tuple[Ints, Shadow, str, dict[str, Ints], dict[str, NDArray[np.int32]]]
 
 
 class Teacher:
@@ -66,7 +73,7 @@ class Teacher:
 
     def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
-        self.link, self._scorer, self._rejected = by_name(model.link), Scorer(model, "learner"), 0
+        self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0
 
     def teach(self, joined: Joined, settled: Settled, taken: pa.Table, known: Ints, recalled: Ints) -> Taught:
         """Learn and undo what a tick settled, in that order.
@@ -83,10 +90,10 @@ class Teacher:
         learn, undo = self._sorted_out(settled, joined, taken, known, recalled, rows)
         at = np.full(len(joined), -1, np.int64)
         at[known] = np.arange(len(known))
-        learned, seen, rejected, touched = self._learn(rows, taken.take(at[learn]), learn)
+        learned, seen, rejected, touched, codes = self._learn(rows, taken.take(at[learn]), learn)
         changed, gone, more = self._undo(rows, joined, taken.take(at[undo]), undo, recalled[undo])
         return Taught(
-            rows, union(touched, more), np.concatenate([learned, changed]), gone, learned, seen, rejected
+            rows, union(touched, more), codes, np.concatenate([learned, changed]), gone, learned, seen, rejected
         )  # fmt: skip
 
     def _sorted_out(
@@ -103,10 +110,10 @@ class Teacher:
         learn, undo = np.sort(wanted[~undoes & labelled]), np.sort(wanted[undoes])
         return learn, undo
 
-    def _learn(self, rows: Rows, taken: pa.Table, learn: Ints) -> tuple[Ints, Shadow, str, dict[str, Ints]]:
+    def _learn(self, rows: Rows, taken: pa.Table, learn: Ints) -> _Learned:
         none = np.zeros(0)
         if not len(learn):
-            return learn, Shadow(none, none), "", {}
+            return learn, Shadow(none, none), "", {}, {}
         table = pa.table(events(taken, self.model, rows.label[learn]))
         design, rejects = self.model.design(table, learn=True, divert=True)
         if len(rejects):
@@ -115,7 +122,7 @@ class Teacher:
             good = np.setdiff1d(np.arange(len(learn)), rejects.rows)
             learn, table = learn[good], table.take(good)
         if not len(learn):
-            return learn, Shadow(none, none), "", {}
+            return learn, Shadow(none, none), "", {}, {}
         seen = shadow(self.stale, self._scorer, table, design)
         attempt = self._attempt(design)
         found = attempt.events.columns()
@@ -125,16 +132,18 @@ class Teacher:
         for place in np.flatnonzero(~kept).tolist():
             rows.action[learn[place]] = QUARANTINED
             rows.reason[learn[place]] = attempt.rejected or attempt.reason(place)
-        return learn[kept], Shadow(seen.stale[kept], seen.fixed[kept]), attempt.rejected, dict(
-            touched_by(design, self.model.blocks)
-        )  # fmt: skip
+        codes = {
+            block.name: entity_codes(block, design)[kept] for block in self.model.blocks if key_of(block) is not None
+        }
+        touched = dict(touched_by(design, self.model.blocks))
+        return learn[kept], Shadow(seen.stale[kept], seen.fixed[kept]), attempt.rejected, touched, codes
 
     def _attempt(self, design: Design) -> Verdicts:
         """Learn or reject; surprise that lasts is not a poisoned batch but a changed world, and is the guard's to judge."""
-        patient = self._rejected < PATIENCE
+        patient = self.rejected < PATIENCE
         safety = self.safety if patient else replace(self.safety, excess=math.inf, shift=math.inf)
         attempt = self.model.try_learn(design, safety)
-        self._rejected = self._rejected + 1 if attempt.rejected else 0
+        self.rejected = self.rejected + 1 if attempt.rejected else 0
         return attempt
 
     def _undo(

@@ -1,0 +1,42 @@
+"""All of `nearline.toml`: the model and its data, the backtest, and the running system."""
+
+from __future__ import annotations
+
+from nearline.config._live_tables import (
+    FitTable,
+    GuardTable,
+    JoinTable,
+    LedgerTable,
+    LiveTable,
+    SafetyTable,
+    ServeTable,
+)
+from nearline.config._tables import (
+    BacktestTable,
+    DataTable,
+    FixedTable,
+    LoadingsTable,
+    ModelTable,
+    RandomTable,
+    SchemaTable,
+    Table,
+)
+
+
+class Tables(Table, frozen=True, kw_only=True):
+    """All of `nearline.toml`."""
+
+    data: DataTable = DataTable()
+    schema: SchemaTable
+    model: ModelTable = ModelTable()
+    fixed: FixedTable = FixedTable()
+    random: tuple[RandomTable, ...] = ()
+    loadings: tuple[LoadingsTable, ...] = ()
+    backtest: BacktestTable = BacktestTable()
+    fit: FitTable = FitTable()
+    live: LiveTable = LiveTable()
+    join: JoinTable = JoinTable()
+    ledger: LedgerTable = LedgerTable()
+    safety: SafetyTable = SafetyTable()
+    guard: GuardTable = GuardTable()
+    serve: ServeTable = ServeTable()

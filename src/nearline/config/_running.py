@@ -1,0 +1,78 @@
+"""The tables of a running system, turned into the settings of the rooms that run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nearline.glmix._replay import seconds
+
+if TYPE_CHECKING:
+    from nearline.config._all_tables import Tables
+    from nearline.gate import GuardSettings
+    from nearline.glmix import Safety
+    from nearline.join import Policy
+    from nearline.loop import Pace, Recording
+    from nearline.serve import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Settings of a running system.
+
+    Attributes
+    ----------
+    folder
+        The state directory.
+    guard
+        None where it is switched off.
+    host, port, tokens
+        Address of the service, and the file of its bearer tokens.
+    """
+
+    folder: Path
+    policy: Policy
+    pace: Pace
+    recording: Recording
+    safety: Safety
+    guard: GuardSettings | None
+    limits: Limits
+    host: str
+    port: int
+    tokens: Path | None
+
+
+def running(tables: Tables, base: Path) -> Running:
+    """What the tables say; paths are relative to `base`."""
+    from nearline.gate import GuardSettings
+    from nearline.glmix import Safety
+    from nearline.join import Policy
+    from nearline.loop import Pace, Recording
+    from nearline.serve import Limits
+
+    live, serve = _seconds(tables.live), msgspec.structs.asdict(tables.serve)
+    folder = base / Path(live.pop("folder")).expanduser()
+    guard = msgspec.structs.asdict(tables.guard)
+    enabled = guard.pop("enabled")
+    host, port, tokens = (serve.pop(name) for name in ("host", "port", "tokens"))
+    return Running(
+        folder, Policy(**_seconds(tables.join)), Pace(**live), Recording(**_seconds(tables.ledger)),
+        Safety(**msgspec.structs.asdict(tables.safety)),
+        GuardSettings(link=tables.model.link, **guard) if enabled else None, Limits(**serve), host, port,
+        None if tokens is None else base / Path(tokens).expanduser(),
+    )  # fmt: skip
+
+
+_DURATIONS = frozenset({"tick", "snapshot", "follow", "window", "lateness", "horizon", "skew", "flush", "retention"})
+
+
+def _seconds(table: msgspec.Struct) -> dict[str, Any]:
+    """Fields of a table, its durations in seconds."""
+    found = msgspec.structs.asdict(table)
+    for name in _DURATIONS & found.keys():
+        if isinstance(found[name], str):
+            found[name] = seconds(found[name])
+    return found

@@ -1,0 +1,179 @@
+"""Is the state what the ledger says? Every example counted once, and the posteriors those of an uninterrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from nearline.gate import GuardSettings
+from nearline.glmix import GLMix, Safety
+from nearline.join import Action, Joined, Policy
+from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, SCHEMA
+from nearline.loop._learner import Learner
+from nearline.loop._recall import Recall
+from nearline.loop._settings import Recording
+from nearline.loop._settle import Settled
+from nearline.loop._storage import Storage
+from nearline.loop._teach import Teacher
+from nearline.loop._versions import Versions
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an audit of a state directory found.
+
+    Attributes
+    ----------
+    predictions
+        Ids of the predictions that are recorded.
+    labels
+        Label that the model holds of each prediction, by id.
+    doubled
+        Examples that were learned although the model already held one of the same prediction.
+    posteriors_differ
+        Entities, over all effects, whose posterior is not bit for bit that of the replay.
+    committed, replayed
+        The model as committed, and as it comes out of the ledger without interruption.
+    """
+
+    predictions: frozenset[str]
+    labels: dict[str, float]
+    doubled: int
+    posteriors_differ: int
+    committed: GLMix
+    replayed: GLMix
+
+
+def audit(folder: Path, safety: Safety | None = None) -> Audit:
+    """Read the whole ledger of a state directory that no process has open, and compare.
+
+    Raises
+    ------
+    StateError
+        The directory is open elsewhere, or a part of it is damaged.
+    """
+    storage, learner, versions = _opened(folder, safety or Safety())
+    try:
+        labels, doubled = _counted(storage)
+        replayed = _replay(storage, learner)
+        names = storage.predictions.read(storage.predictions.first).column("prediction_id")
+        found = frozenset(names.to_pylist())
+        return Audit(found, labels, doubled, differing(learner.model, replayed), learner.model, replayed)
+    finally:
+        versions.close()
+        storage.close()
+
+
+def replay(folder: Path, safety: Safety | None = None) -> GLMix:
+    """The model that the examples of the live line make of its base, in the batches in which they were learned."""
+    storage, learner, versions = _opened(folder, safety or Safety())
+    try:
+        return _replay(storage, learner)
+    finally:
+        versions.close()
+        storage.close()
+
+
+def _opened(folder: Path, safety: Safety) -> tuple[Storage, Learner, Versions]:
+    from nearline.loop._loop import predictions_of
+
+    versions = Versions(folder, lambda: 0.0, 1)
+    model = versions.load(versions.pointer().version)
+    storage = Storage.open(folder, predictions_of(model), Recording())
+    learner = Learner(storage, Policy(1.0), safety, versions.load, GuardSettings(link=model.link))
+    learner.restore()
+    return storage, learner, versions
+
+
+def _replay(storage: Storage, learner: Learner) -> GLMix:
+    """Teach a replica of the base what the line's examples say, batch by batch."""
+    model = learner.stale.replica()
+    teacher = Teacher(model, learner.stale, learner.safety, storage.examples)
+    recall = _recalled(storage, learner.line.start, learner.kept)
+    for start, batch in storage.examples.batches(learner.line.start):
+        joined, settled = _as_settled(batch)
+        known = np.flatnonzero(joined.prediction >= storage.predictions.first)
+        taken = storage.predictions.take(joined.prediction[known])
+        taught = teacher.teach(joined, settled, taken, known, recall.get(joined.prediction))
+        recall.set(joined.prediction[taught.learned], start + taught.learned)
+        recall.set(joined.prediction[taught.forgotten], np.full(len(taught.forgotten), -1))
+    return model
+
+
+def _recalled(storage: Storage, start: int, kept: int) -> Recall:
+    """Examples that the base holds one by one."""
+    recall = Recall()
+    for first, batch in storage.examples.batches(storage.examples.first):
+        if first >= min(start, kept):
+            break
+        rows = _held(batch)
+        recall.set(batch.column("prediction").to_numpy()[rows], first + rows)
+    recall.forget_from(kept)
+    return recall
+
+
+def _as_settled(batch: Any) -> tuple[Joined, Settled]:
+    """A tick as it was settled, from its examples."""
+    action = np.array(batch.column("action").to_pylist())
+    label = batch.column("label").to_numpy(False)
+    previous = batch.column("previous").to_numpy(False)
+    undo = np.flatnonzero(~np.isnan(previous))
+    learns = np.isin(action, (*LEARNS, QUARANTINED)) & np.isnan(previous) & ~np.isnan(label)
+    codes = {name: code for code, name in enumerate(NAMES)}
+    joined = Joined(
+        batch.column("prediction").to_numpy(),
+        pc.fill_null(batch.column("outcome"), -1).to_numpy(),
+        np.array([codes.get(name, Action.LEARN) for name in action.tolist()], np.uint8),
+        label.copy(), previous.copy(), np.zeros(len(action), np.uint8),
+    )  # fmt: skip
+    return joined, Settled(np.flatnonzero(learns), undo, previous[undo], np.zeros(0, np.int64))
+
+
+def _held(batch: Any) -> Ints:
+    """Rows after which the model holds their label."""
+    action = pc.is_in(batch.column("action"), pa.array(LEARNS))
+    found: Ints = np.flatnonzero(np.asarray(action) & ~np.isnan(batch.column("label").to_numpy(False)))
+    return found
+
+
+def _counted(storage: Storage) -> tuple[dict[str, float], int]:
+    labels: dict[str, float] = {}
+    doubled = 0
+    for name, label, previous, action in _rows(storage):
+        if action == "retract":
+            labels.pop(name, None)
+        elif action in LEARNS and label is not None:
+            doubled += previous is None and name in labels
+            labels[name] = label
+    return labels, doubled
+
+
+def _rows(storage: Storage) -> Iterator[tuple[str, float | None, float | None, str]]:
+    names = [SCHEMA.get_field_index(name) for name in ("prediction_id", "label", "previous", "action")]
+    for _, batch in storage.examples.batches(storage.examples.first):
+        yield from zip(*(batch.column(at).to_pylist() for at in names))
+
+
+def differing(one: GLMix, other: GLMix) -> int:
+    """Entities whose posteriors are not the same to the bit; all of an effect where its shape differs."""
+    found = 0
+    for a, b in zip(one.blocks, other.blocks):
+        n = a.entities
+        if (a.d, a.kind, n) != (b.d, b.kind, b.entities):
+            found += max(n, b.entities)
+            continue
+        same = np.ones(n, bool)
+        for x, y in ((a.mean, b.mean), (a.cov, b.cov), (a.last, b.last), (a.counts, b.counts)):
+            equal = (x[:n] == y[:n]) | ((x[:n] != x[:n]) & (y[:n] != y[:n]))
+            same &= equal.reshape(n, -1).all(axis=1)
+        found += int(np.count_nonzero(~same))
+    return found
