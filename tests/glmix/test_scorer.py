@@ -30,6 +30,9 @@ MODELS: dict[str, Any] = {
     "loadings": lambda: GLMix(
         SCHEMA, Fixed("a"), [Random("user", on=["a", "b"]), Random("item"), Loadings("item", of="user")]
     ),
+    "prior means": lambda: GLMix(
+        SCHEMA, Fixed("a", "g", prior=Prior(1.0, 0.3)), [Random("user", on=["g"], prior=Prior(0.5, {"g": -0.2}))]
+    ),
     "no fixed": lambda: GLMix(SCHEMA, Fixed(intercept=False), [Random("user", on=["a"])]),
 }
 
@@ -60,6 +63,9 @@ def fixed_margin(model: GLMix, design: Design) -> Any:
         for p in range(design.indptr[i], design.indptr[i + 1]):
             if design.indices[p] in block.slots:
                 out[i] += design.values[p] * theta[block.slots.index(design.indices[p])]
+    unseen = design.without_slot
+    for i, k, x in zip(unseen.rows, unseen.levels, unseen.values) if unseen is not None else ():
+        out[i] += x * block.belief.prior.mean_of(unseen.columns[k]) * block.selects(unseen.columns[k])
     return out
 
 

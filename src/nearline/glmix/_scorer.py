@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design
-from nearline.glmix import _layout, _posterior
+from nearline.glmix import _layout, _posterior, _unseen
 from nearline.glmix._model import GLMix
 from nearline.glmix._state import Belief
 
@@ -141,7 +141,12 @@ class Scorer:
         out[2] = np.nan
         with self.lock:
             if n:
+                blocks = self.model.blocks
+                design = _layout.as_known(design, blocks, self.model.encoder)
                 self._serve(design, out, variances)
+                if design.without_slot is not None:
+                    _unseen.add(blocks, design, out[0], out[2])
+                    _unseen.add(blocks[:1], design, out[1], np.empty(n))
         return Scores(*out)
 
     def _serve(self, design: Design, out: Floats, variances: bool) -> None:
