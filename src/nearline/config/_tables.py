@@ -33,6 +33,7 @@ class MarketplaceTable(Table, frozen=True):
     base_rate: float = 0.2
     seed: int = 0
     step: float = 600.0
+    waves: tuple[tuple[float, float], ...] = ()
 
 
 class DataTable(Table, frozen=True):

@@ -10,6 +10,7 @@ truth is known, each event carries the probability that no model can beat, and `
 """
 
 from nearline.simulate._config import Delay, Drift, Marketplace
+from nearline.simulate._live import Request, Traffic
 from nearline.simulate._market import Market, batches, stream
 from nearline.simulate._random_effects import RandomEffects, random_effects
 from nearline.simulate._score import bayes
@@ -21,6 +22,8 @@ __all__ = [
     "Market",
     "Marketplace",
     "RandomEffects",
+    "Request",
+    "Traffic",
     "Truth",
     "batches",
     "bayes",

@@ -67,7 +67,8 @@ class Marketplace:
     """Configuration of a simulated marketplace of members and ads; the same values give the same events.
 
     `shocks` are (day, size) pairs: then each ad and campaign coefficient β becomes √(1 − size²) β + size · fresh noise,
-    so size 1 redraws them all and 0 changes nothing. `ad_lifetime` is the mean life of an ad in days (gamma, shape 4);
+    so size 1 redraws them all and 0 changes nothing. `waves` are (day, share) pairs: so large a share of the ads yet to
+    come appears then, at once. `ad_lifetime` is the mean life of an ad in days (gamma, shape 4);
     ads appear all the time and the live ones share the events. `base_rate` is the mean click probability on day 0.
     Coefficients move every `step` seconds and are constant in between. Raises `ConfigError` for a value out of range.
 
@@ -87,6 +88,7 @@ class Marketplace:
     base_rate: float = 0.2
     seed: int = 0
     step: float = 600.0
+    waves: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("members", "ads", "campaigns", "days", "ad_lifetime", "step"):
@@ -96,3 +98,5 @@ class Marketplace:
             raise ConfigError("Marketplace needs events >= 0, seed >= 0 and 0 < base_rate < 1")
         if any(not (day >= 0 and 0 <= size <= 1) for day, size in self.shocks):
             raise ConfigError(f"Marketplace(shocks=...) are (day >= 0, 0 <= size <= 1) pairs; got {self.shocks}")
+        if any(not (day >= 0 and share >= 0) for day, share in self.waves) or sum(s for _, s in self.waves) > 1:
+            raise ConfigError(f"Marketplace(waves=...) are (day >= 0, share) pairs of sum <= 1; got {self.waves}")

@@ -139,10 +139,10 @@ def _cut(events: _Events, rows: slice) -> _Events:
 
 
 def _grid(config: Marketplace) -> Floats:
-    """Times (seconds since day 0) at which coefficients move: every step, and at each shock."""
+    """Times (seconds since day 0) at which something happens: every step, and at each shock and wave."""
     span = config.days * DAY
-    shocks = [day * DAY for day, _ in config.shocks if day < config.days]
-    return np.unique(np.r_[np.arange(0.0, span, config.step), shocks, span])
+    extra = [day * DAY for day, _ in config.shocks + config.waves if day < config.days]
+    return np.unique(np.r_[np.arange(0.0, span, config.step), extra, span])
 
 
 def _simulate(config: Marketplace, who: Population, edges: Floats) -> Iterator[_Events]:

@@ -115,12 +115,20 @@ def _lives(config: Marketplace, edges: Floats, rng: np.random.Generator) -> tupl
     """Grid positions of birth and end: a stationary mix, then a constant birth rate; some ad is always live."""
     n, span, life = config.ads, config.days, rng.gamma(4.0, config.ad_lifetime / 4, config.ads)
     present = max(1, round(n * config.ad_lifetime / (span + config.ad_lifetime)))
-    start = np.r_[np.zeros(present), np.sort(rng.uniform(0, span, n - present))]
+    start = np.r_[np.zeros(present), np.sort(_gathered(rng.uniform(0, span, n - present), config.waves))]
     life[:present] *= rng.random(present)
     born = np.searchsorted(edges, start * DAY)
     gone = np.maximum(np.searchsorted(edges, (start + life) * DAY), born + 1)
     following = np.r_[born[1:], len(edges)]
     return born, np.maximum(gone, following)
+
+
+def _gathered(start: Floats, waves: tuple[tuple[float, float], ...]) -> Floats:
+    """Births (n, days, in random order), the share of each wave moved to its day."""
+    ends = np.round(np.cumsum([share for _, share in waves]) * len(start)).astype(np.int64)
+    for (day, _), begin, end in zip(waves, np.r_[0, ends], ends):
+        start[begin:end] = day
+    return start
 
 
 def _skewed(rng: np.random.Generator, n: int, k: int) -> Ints:
