@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+import nearline
 from nearline import config as configs
 from nearline.config import Running
 from nearline.loop import Loop
 
+_logger = logging.getLogger("nearline")
+SWITCH_SECONDS = 0.0005
+"""How soon a thread lets another run: the learner must not hold up answers for Python's default of 5 ms."""
+
 
 def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
     """Serve until SIGINT or SIGTERM; then finish what is open, learn what waits, and keep a version."""
-    from nearline.serve import serve
+    from nearline.serve import App, Tokens, bound, server
 
     settings = configs.load(file).running()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    with loop_of(settings, learn) as loop:
-        console.print(f"version {loop.live.scorer.version}, dashboard at http://{settings.host}:{settings.port}/")
-        serve(loop, host=settings.host, port=settings.port, tokens=settings.tokens)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    app_tokens = Tokens.read(settings.tokens)
+    listening = bound(settings.host, settings.port)
+    try:
+        with loop_of(settings, learn) as loop:
+            app = App(loop, tokens=app_tokens, version=nearline.__version__)
+            serving = server(app, host=settings.host, port=settings.port)
+            address = f"http://{settings.host}:{listening.getsockname()[1]}/"
+            _logger.info("version %s is served; dashboard at %s", loop.live.scorer.version, address)
+            serving.run(sockets=[listening])
+    finally:
+        listening.close()
 
 
 def loop_of(settings: Running, learn: bool = True) -> Loop:

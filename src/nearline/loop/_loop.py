@@ -273,7 +273,7 @@ class Loop:
         if self.recording.retention is not None:
             for log in logs:
                 log.retain(_first_received(log, now - self.recording.retention))
-        self._versions.retain()
+        self._versions.retain(self.learner.line.base)
 
 
 def _first_received(log: Log, time: float) -> int:

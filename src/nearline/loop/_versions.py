@@ -69,9 +69,9 @@ class Versions:
         """Make an earlier version live again."""
         return self._registry.rollback(to, who=who, why=why)
 
-    def retain(self) -> None:
-        """Prune old versions."""
-        self._registry.retain(self.keep, who="learner")
+    def retain(self, *also: Version) -> None:
+        """Prune old versions; what is live, its base and `also` stay."""
+        self._registry.retain(self.keep, who="learner", why="old versions", also=also)
 
     def summary(self, live: str) -> dict[str, Any]:
         """For people: what is live, what there is, what happened."""

@@ -199,7 +199,8 @@ class Registry:
     ) -> Change:
         """Make live what was live before, or a version that is named; the history says so.
 
-        Repeated, it goes further back: a version that was rolled back from is not come back to.
+        Repeated, it goes further back: a version that was rolled back from is not come back to. Rolling back to the
+        live version itself says that what was learned on top of it is to go.
 
         Raises
         ------
@@ -215,8 +216,6 @@ class Registry:
                 raise StateError("nothing is live, so there is nothing to roll back; publish a version")
             target = self._before() if to is None else to
             self.path(target)
-            if target == live.version:
-                return live
             return self._append(connection, "rollback", target, live.version, who, why)
 
     def _expect(self, expected: Version | EllipsisType | None) -> Change | None:
