@@ -4,6 +4,7 @@ NearlineError
 ├── DataError         a row or column of the input cannot be used (also a ValueError)
 ├── ConfigError       a setting does not make sense (also a ValueError)
 ├── StateError        something on disk is missing, truncated, altered or of another format
+│   └── Conflict      somebody else changed it first
 └── Overloaded        more waits to be written than may; come back later
 """
 
@@ -39,6 +40,10 @@ class ConfigError(NearlineError, ValueError):
 
 class StateError(NearlineError):
     """Something on disk is missing, truncated, altered, or written by another format version."""
+
+
+class Conflict(StateError):  # noqa: N818 - a state, as in the field's 409
+    """Somebody else changed it first; look at what it is now and decide anew."""
 
 
 class Overloaded(NearlineError):  # noqa: N818 - a state, as in the field's 429
