@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -34,6 +35,10 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
             serving = server(app, host=settings.host, port=settings.port)
             address = f"http://{settings.host}:{listening.getsockname()[1]}/"
             _logger.info("version %s is served; dashboard at %s", loop.live.scorer.version, address)
+            # uvicorn raises the signal that stopped it once more when it is done: it must not end the process before
+            # what waits was learned.
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, lambda *_: None)
             serving.run(sockets=[listening])
     finally:
         listening.close()

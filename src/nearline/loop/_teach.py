@@ -161,16 +161,14 @@ class Teacher:
         learned = LearnedEvents.of(design, columns)
         retracts = np.isnan(joined.label[undo])
         changed, gone = [none], [none]
-        for chosen, verb in ((~retracts, self.model.correct), (retracts, self.model.retract)):
-            places = np.flatnonzero(chosen)
-            if not len(places):
-                continue
-            part = design.select(places)
-            label = () if verb == self.model.retract else (joined.label[undo[places]],)
-            done = verb(part, learned.take(places), *label)
-            self._note(rows, undo[places], done)
-            applied = undo[places][done.status == 0]
-            (gone if verb == self.model.retract else changed).append(applied)
+        for which, held in ((~retracts, changed), (retracts, gone)):
+            places = np.flatnonzero(which)
+            if len(places):
+                part, events_then = design.select(places), learned.take(places)
+                label = joined.label[undo[places]]
+                done = self.model.correct(part, label, events_then) if held is changed else self.model.retract(part, events_then)
+                self._note(rows, undo[places], done)
+                held.append(undo[places][done.status == 0])
         return np.concatenate(changed), np.concatenate(gone), dict(touched_by(design, self.model.blocks))
 
     @staticmethod
