@@ -161,15 +161,22 @@ class Learner:
 
     # -- one tick -----------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> Tick | None:
+    def tick(self, now: float, *, limit: int | None = None, quarantine: str = "") -> Tick | None:
         """Learn the next outcomes and the windows that have closed; None when there was nothing.
+
+        Parameters
+        ----------
+        limit
+            Outcomes to take at most; `batch` by default.
+        quarantine
+            A reason to learn nothing of them, and to say so in the ledger.
 
         Raises
         ------
         StateError
             The ledger or the state cannot be written. `restore` then goes back to the last commit.
         """
-        outcomes = self.storage.outcomes.read(self.join.outcome_end, self.batch)
+        outcomes = self.storage.outcomes.read(self.join.outcome_end, limit or self.batch)
         first, times = self._new_predictions()
         joined = step(
             self.join, first, times, Outcomes.of_table(self.join.outcome_end, outcomes), self._watermark(outcomes, times, now)
@@ -177,7 +184,7 @@ class Learner:
         if not len(joined):
             self._commit_quietly(len(times), now)
             return None
-        return self._learn(joined, outcomes.column("received").to_numpy(), now)
+        return self._learn(joined, outcomes.column("received").to_numpy(), now, quarantine)
 
     def _new_predictions(self) -> tuple[int, Floats]:
         first = self.join.end
@@ -198,13 +205,16 @@ class Learner:
         idle = max(0.0, now - self._heard) if np.isfinite(self._heard) else 0.0
         return self.policy.watermark(self._newest + idle)
 
-    def _learn(self, joined: Joined, received: Floats, now: float) -> Tick:
+    def _learn(self, joined: Joined, received: Floats, now: float, quarantine: str) -> Tick:
         log = self.storage.predictions
         inside = (joined.prediction >= log.first) & (joined.prediction < log.end)
         known = np.flatnonzero(inside)
         taken = log.take(joined.prediction[known])
         settled = settle(joined)
-        taught = self._teacher.teach(joined, settled, taken, known, self.recall.get(joined.prediction))
+        if quarantine:
+            taught = self._teacher.refuse(joined, settled, quarantine)
+        else:
+            taught = self._teacher.teach(joined, settled, taken, known, self.recall.get(joined.prediction))
         examples, start = self.storage.examples, self.storage.examples.end
         version = self.line.version(start + len(joined))
         link = self._teacher.link

@@ -64,6 +64,8 @@ class Loop:
         self.freshness, self.busiest = Freshness(), Busiest()
         self.error: str | None = "starting"
         self.guarded, self.rolled_back = guard is not None, ""
+        self._limit: int | None = None
+        self._quarantine = ""
         self._stop, self._turn = threading.Event(), threading.Lock()
         self._versions = Versions(folder, clock, pace.keep)
         entry = self._versions.pointer()
@@ -197,12 +199,21 @@ class Loop:
                 self._serve()
         except NearlineError as again:
             _logger.error("the last commit cannot be restored yet: %s", again)
+            return
+        if not isinstance(error, StateError):
+            self._narrow(str(error))
+
+    def _narrow(self, why: str) -> None:
+        """Outcomes that cannot be learned for a reason nobody foresaw: find them by halving, and quarantine them."""
+        limit = self._limit or self.pace.batch
+        self._limit, self._quarantine = max(1, limit // 2), why if limit == 1 else ""
 
     def _tick(self) -> bool:
         """Learn one batch; whether more waits."""
-        tick = self.learner.tick(self.clock())
+        tick = self.learner.tick(self.clock(), limit=self._limit, quarantine=self._quarantine)
         if tick is None:
             return False
+        self._limit, self._quarantine = None if self._quarantine or not self._limit else self._limit, ""
         self._show(tick)
         if self.guarded and self.learner.guard.verdict().action == "roll back":
             reason = self.learner.guard.verdict().reason

@@ -96,6 +96,13 @@ class Teacher:
             rows, union(touched, more), codes, np.concatenate([learned, changed]), gone, learned, seen, rejected
         )  # fmt: skip
 
+    def refuse(self, joined: Joined, settled: Settled, why: str) -> Taught:
+        """Learn nothing of a tick: what it would have taught is quarantined with the reason."""
+        rows, none = Rows.of(joined), np.zeros(0, np.int64)
+        rows.mark(settled.superseded, SUPERSEDED, "another outcome of the same tick counts")
+        rows.mark(np.concatenate([settled.learn, settled.undo]), QUARANTINED, why)
+        return Taught(rows, {}, {}, none, none, none, Shadow(np.zeros(0), np.zeros(0)), why)
+
     def _sorted_out(
         self, settled: Settled, joined: Joined, taken: pa.Table, known: Ints, recalled: Ints, rows: Rows
     ) -> tuple[Ints, Ints]:
