@@ -58,18 +58,29 @@ def backtest(
 
 @app.command()
 def demo(
-    rows: Annotated[int | None, typer.Option(min=200, help="Events to replay; fewer are faster.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the marketplace (MovieLens has none).")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the report and the nearline.toml that made it.")] = Path(
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0 runs until it is interrupted.")] = 90.0,
+    rate: Annotated[float, typer.Option(min=1, help="Predictions per second.")] = 3_000.0,
+    headless: Annotated[bool, typer.Option("--headless", help="Lines instead of a live table.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Instead: the backtest, on MovieLens-1M where NEARLINE_DATA has it.")
+    ] = False,
+    rows: Annotated[int | None, typer.Option(min=200, help="With --replay: events; fewer are faster.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the marketplace.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the nearline.toml and the state.")] = Path(
         "nearline-demo"
     ),
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Watch nearline learn MovieLens-1M where NEARLINE_DATA points at it, a simulated marketplace otherwise."""
-    from nearline.cli import _demo
+    """Watch a running service learn: simulated members click on ads, tastes change, new ads appear."""
+    if replay:
+        from nearline.cli import _replay_demo
 
-    _demo.run(rows, seed, out, json)
+        _replay_demo.run(rows, seed, out, json)
+        return
+    from nearline.cli import _live_demo
+
+    _live_demo.run(_live_demo.Plan(seconds, rate, seed), out, headless, json)
 
 
 @app.command()

@@ -26,12 +26,16 @@ _MOST = 1000
 
 @dataclass(frozen=True)
 class Served:
-    """One answered request: when it was sent (seconds since the start), and what was predicted, true, and the case."""
+    """One answered request: when it was sent (seconds since the start), and what was predicted, true, and the case.
+
+    `rows` is None unless `drive(keep_rows=True)`.
+    """
 
     at: float
     probability: Floats
     truth: Floats
     label: Floats
+    rows: Any = None
 
 
 @dataclass
@@ -89,6 +93,7 @@ async def drive(
     drain: float = 5.0,
     stopped: Callable[[], bool] = lambda: False,
     seen: Seen | None = None,
+    keep_rows: bool = False,
 ) -> Seen:
     """Send every request when it is due and its outcomes when they are known; what was seen.
 
@@ -100,6 +105,8 @@ async def drive(
         Name of the column that says when a row happened (seconds since the epoch), None to leave that to the service.
     drain
         Seconds that are waited at the end for outcomes still to come; later ones are not sent.
+    keep_rows
+        Keep the rows of every answered request in `Seen.served`.
     stopped
         Asked before each request; true ends the traffic.
     seen
@@ -115,15 +122,15 @@ async def drive(
     may not have been learned.
     """
     async with Http(url, connections=connections, token=token) as http:
-        driver = _Driver(http, time_column, seen if seen is not None else Seen())
+        driver = _Driver(http, time_column, seen if seen is not None else Seen(), keep_rows)
         await driver.begin(url)
         await driver.run(requests, drain, stopped)
         return driver.seen
 
 
 class _Driver:
-    def __init__(self, http: Http, time_column: str | None, seen: Seen) -> None:
-        self.http, self.time_column, self.seen = http, time_column, seen
+    def __init__(self, http: Http, time_column: str | None, seen: Seen, keep_rows: bool) -> None:
+        self.http, self.time_column, self.seen, self.keep_rows = http, time_column, seen, keep_rows
         self.due: list[Due] = []  # outcomes, a heap by time
         self.count = 0  # of outcomes ever due: breaks ties
         self.sent = 0  # outcomes sent and not refused
@@ -183,7 +190,8 @@ class _Driver:
         self.visible(max(_position(one["version"]) for one in given))
         p = np.array([one["probability"] for one in given])
         self.seen.rows += len(given)
-        self.seen.served.append(Served(request.at, p, request.probability, request.label))
+        kept = request.rows if self.keep_rows else None
+        self.seen.served.append(Served(request.at, p, request.probability, request.label, kept))
         for one, label, at in zip(given, request.label.tolist(), request.outcome_at.tolist()):
             if at == at:  # NaN never comes
                 self.put(at, {"prediction_id": one["prediction_id"], "label": label})

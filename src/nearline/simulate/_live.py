@@ -56,7 +56,8 @@ class Traffic:
     Parameters
     ----------
     market
-        Members, ads, drift, days. Its `events`, `seed`, `delay`, `shocks` and `waves` give way to what is said here.
+        Members, ads, drift, days. Its `events`, `seed`, `delay`, `waves`, and `shocks` after the start give way to what
+        is said here.
     duration
         Seconds that the traffic lasts.
     rate
@@ -124,7 +125,7 @@ class Traffic:
             self.market,
             events=round(self.rate * self.duration / (1 - self.history)),
             delay=replace(self.delay, mean=self.delay.mean * self.warp),
-            shocks=() if self.shock_at is None else ((self._day(self.shock_at), self.shock),),
+            shocks=(*self._shocks_before, *(() if self.shock_at is None else ((self._day(self.shock_at), self.shock),))),
             waves=() if self.cold_start_at is None else ((self._day(self.cold_start_at), self.wave),),
             seed=self.seed,
         )
@@ -164,6 +165,11 @@ class Traffic:
         while (times := _floats(market.next_events(_CHUNK), "timestamp")).size and self._seconds(times[:1])[0] < 0:
             count += int(np.sum(self._seconds(times) < 0))
         return count
+
+    @property
+    def _shocks_before(self) -> tuple[tuple[float, float], ...]:
+        """Shocks of the marketplace that lie in its history."""
+        return tuple(shock for shock in self.market.shocks if shock[0] < self.market.days * self.history)
 
     def _day(self, second: float) -> float:
         return self.market.days * self.history + second * self.warp / DAY
