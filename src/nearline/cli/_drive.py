@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,7 @@ async def drive(
     stopped: Callable[[], bool] = lambda: False,
     seen: Seen | None = None,
     keep_rows: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> Seen:
     """Send every request when it is due and its outcomes when they are known; what was seen.
 
@@ -107,6 +108,8 @@ async def drive(
         Seconds that are waited at the end for outcomes still to come; later ones are not sent.
     keep_rows
         Keep the rows of every answered request in `Seen.served`.
+    columns
+        The columns that are sent; all by default.
     stopped
         Asked before each request; true ends the traffic.
     seen
@@ -122,15 +125,16 @@ async def drive(
     may not have been learned.
     """
     async with Http(url, connections=connections, token=token) as http:
-        driver = _Driver(http, time_column, seen if seen is not None else Seen(), keep_rows)
+        driver = _Driver(http, time_column, seen if seen is not None else Seen(), keep_rows, columns)
         await driver.begin(url)
         await driver.run(requests, drain, stopped)
         return driver.seen
 
 
 class _Driver:
-    def __init__(self, http: Http, time_column: str | None, seen: Seen, keep_rows: bool) -> None:
+    def __init__(self, http: Http, time_column: str | None, seen: Seen, keep_rows: bool, columns: Sequence[str] | None) -> None:
         self.http, self.time_column, self.seen, self.keep_rows = http, time_column, seen, keep_rows
+        self.columns = columns
         self.due: list[Due] = []  # outcomes, a heap by time
         self.count = 0  # of outcomes ever due: breaks ties
         self.sent = 0  # outcomes sent and not refused
@@ -179,7 +183,8 @@ class _Driver:
         task.add_done_callback(self.tasks.discard)
 
     async def predict(self, request: Request) -> None:
-        rows = request.rows.to_pylist()
+        table = request.rows if self.columns is None else request.rows.select(self.columns)
+        rows = table.to_pylist()
         if self.time_column is not None:
             rows = [{**row, self.time_column: self.epoch + request.at} for row in rows]
         answer = await self.ask("/predict", {"rows": rows})

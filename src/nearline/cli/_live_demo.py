@@ -25,6 +25,7 @@ from nearline._errors import ConfigError, StateError
 from nearline.cli import _fit, _live_score, _live_table, _progress
 from nearline.cli._drive import Seen, drive
 from nearline.config import Config
+from nearline.schema import key_columns
 from nearline.serve import bound
 from nearline.simulate import Delay, Drift, Marketplace, Traffic
 
@@ -68,7 +69,7 @@ def run(plan: Plan, out: Path, headless: bool, as_object: bool) -> None:
         console.print(f"dashboard: {url}/", style="bold")
         seen = Seen()
         with _live_table.shown(url, seen, traffic, console, headless or as_object) as board:
-            _drive(traffic, url, plan, seen)
+            _drive(traffic, url, config, seen)
         status = board.last
     _live_score.conclude(config, traffic, seen, status, began, out, as_object)
 
@@ -137,9 +138,11 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise StateError(f"the service is not ready after {READY_SECONDS:.0f} s; see {log}")
 
 
-def _drive(traffic: Traffic, url: str, plan: Plan, seen: Seen) -> None:
+def _drive(traffic: Traffic, url: str, config: Config, seen: Seen) -> None:
+    model = config.model()
+    columns = [*key_columns(model.encoder.keys), *model.encoder.features]
     with suppress(KeyboardInterrupt):
-        asyncio.run(drive(traffic, url, seen=seen, keep_rows=True, drain=3.0))
+        asyncio.run(drive(traffic, url, seen=seen, keep_rows=True, columns=list(dict.fromkeys(columns)), drain=3.0))
 
 
 def status_of(url: str) -> dict[str, Any] | None:

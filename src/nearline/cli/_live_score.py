@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline._errors import StateError
 from nearline.cli import _backtest, _show
 from nearline.cli._drive import Seen
 from nearline.config import Config
@@ -31,6 +32,8 @@ def conclude(
     config: Config, traffic: Traffic, seen: Seen, status: dict[str, Any], began: float, out: Path, as_object: bool
 ) -> None:  # fmt: skip
     """Table, sentence, freshness and report; with `as_object` the bars as one JSON object instead."""
+    if not seen.served:
+        raise StateError(f"no request was answered: {'; '.join(seen.failed) or 'none was sent'}; see {out}/service.log")
     rows = Rows.of(seen, traffic, began)
     result = compare(config, traffic, rows)
     report = _backtest.write(result, out / "report.html")
