@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -162,7 +163,7 @@ class Log:
                 self._pending.clear()
                 appender.drop(self.end)
                 raise
-            self._publish(appender.segment.end)
+            self._publish(appender.segment)
             # The rows are durable whether or not the mark follows: it is a lower bound.
             with suppress(StateError):
                 self._mark.write(self.end)
@@ -333,17 +334,19 @@ class Log:
 
     def _remembered(self, segment: ArrowSegment) -> Recent:
         recent = Recent.empty(self.schema, segment.first)
-        for _, batch in segment.all_batches():
-            recent = recent.added(batch, self.memory_bytes)
+        for (_, batch), lo, hi in zip(segment.all_batches(), segment.offsets, segment.offsets[1:]):
+            recent = recent.added(batch, hi - lo, self.memory_bytes)
         return recent
 
-    def _publish(self, end: int) -> None:
+    def _publish(self, segment: ArrowSegment) -> None:
         batch = self._pending[0]
         if len(self._pending) > 1:
             batch = pa.Table.from_batches(self._pending).combine_chunks().to_batches()[0]
         self._pending.clear()
         view = self._view
-        self._view = View(self.schema, view.segments, view.recent.added(batch, self.memory_bytes), end)
+        size = segment.size - segment.offsets[bisect_left(segment.bounds, view.end)]
+        recent = view.recent.added(batch, size, self.memory_bytes)
+        self._view = View(self.schema, view.segments, recent, segment.end)
 
     def _full(self, segment: ArrowSegment) -> bool:
         return segment.end - segment.first >= self.segment_rows or segment.size >= self.segment_bytes
