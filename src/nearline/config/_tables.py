@@ -121,6 +121,7 @@ class FixedTable(Table, frozen=True):
 
     on: tuple[str, ...] = ()
     intercept: bool = True
+    free_intercept: bool | None = None
     posterior: Posterior = "auto"
     rank: int = 16
     prior: PriorTable | None = None

@@ -2,16 +2,17 @@
 
     Φ(Θ) = Σ_n w_n ℓ(y_n, η_n) + Σ_blocks Σ_e ½ (θ_e − μ0)ᵀ Λ0 (θ_e − μ0)
 
-Every block is solved with the others' current scores as its offset, most stable block first. Φ is convex without
-loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an approximation in pieces
-(`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own (conditional on the other
-blocks).
+The intercept of a fixed effect is not penalised where that is left free (`Fixed.free_intercept`): its Λ0 is then 1e-6,
+in the fit alone. Every block is solved with the others' current scores as its offset, most stable block first. Φ is
+convex without loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an
+approximation in pieces (`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own
+(conditional on the other blocks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from nearline.features import Design
 from nearline.glmix import _fold, _layout, _links
 from nearline.glmix._block import BlockResult, Grouping, group
 from nearline.glmix._codes import FULL, NEVER, PER_UPDATE
+from nearline.glmix._effects import INTERCEPT, Fixed, Prior
 from nearline.glmix._lowrank_block import solve_block
 from nearline.glmix._packed import unpack
-from nearline.glmix._state import Block
+from nearline.glmix._state import Belief, Block
 from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]
@@ -59,6 +61,35 @@ def fit(
     groups = {r: _grouping(blocks[r], _layout.entity_codes(blocks[r], design), design) for r in free}
     for r in free:
         _start(blocks[r], groups[r].codes if warm else _NOBODY)
+    beliefs = [block.belief for block in blocks]
+    for block in blocks:
+        block.belief = _freed(block)
+    try:
+        return _descend(blocks, n_slots, design, link, cycles, tolerance, free, groups, threads)
+    finally:
+        for block, belief in zip(blocks, beliefs):
+            block.belief = belief
+
+
+FREE = 1e6
+"""Prior variance of an unpenalised intercept."""
+
+
+def _freed(block: Block) -> Belief:
+    """A block's belief with its intercept unpenalised, where that was left free."""
+    belief = block.belief
+    if not (isinstance(block.effect, Fixed) and block.effect.free_intercept):
+        return belief
+    given = belief.prior.variance
+    known = dict(given) if isinstance(given, Mapping) else {"*": given}
+    variance = {**known, INTERCEPT: max(FREE, belief.prior.variance_of(INTERCEPT))}
+    return replace(belief, prior=Prior(variance, belief.prior.mean))
+
+
+def _descend(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, cycles: int, tolerance: float,
+    free: Sequence[int], groups: dict[int, Grouping], threads: int,
+) -> Convergence:  # fmt: skip
     terms = Terms(blocks, n_slots, design)
     results: dict[int, BlockResult] = {}
     history: list[float] = []

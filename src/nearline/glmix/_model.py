@@ -178,9 +178,15 @@ class GLMix:
         -------
         Convergence
             Φ after every cycle, and what was not solved.
+
+        Warns
+        -----
+        NearlineWarning
+            When all labels are equal.
         """
         _declared.check_cycles("fit", cycles)
         design, _ = self.design(table, learn=True)
+        _declared.warn_of_one_label(design)
         return _batch.fit(
             self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads,
             warm,
