@@ -176,10 +176,10 @@ class _Undo:
     def _discount(self, block: Block, entity: int, i: int) -> float:
         """What is left, by the time of the entity's newest event, of what this event taught; NaN when nobody knows."""
         form, since = block.belief.form, block.last[entity] - self.events.time[i] if entity >= 0 else 0.0
-        if form == NEVER or not since > 0.0:
-            return 1.0
         if form == PER_UPDATE:
             return float("nan")
+        if form == NEVER or not since > 0.0:
+            return 1.0
         # A late event entered discounted already.
         return min(1.0, float(time_factor(since, block.belief.rate)) / float(self.events.discount[i]))
 

@@ -103,6 +103,11 @@ class LearnedEvents:
         return [getattr(self, field.name) for field in fields(self)]
 
 
+def recorded(design: Design, discount: Floats, margin: Floats, variance: Floats) -> LearnedEvents:
+    """What event mode taught: the design, `discounts` of before, and the margins and variances that it returned."""
+    return LearnedEvents(design.label, design.weight, design.time, margin, variance, discount)
+
+
 @dataclass(frozen=True, slots=True)
 class Lessons:
     """What events taught (n each): step a, precision gained h, variance gain c = h / (1 + h s), mode η."""
