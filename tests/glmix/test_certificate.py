@@ -57,7 +57,11 @@ def test_the_bounds_hold_in_2000_streaming_updates(name: str) -> None:
     link, updates, certified, rises = by_name(name), 0, 0, 0
     for seed in range(125 if name == "logit" else 20):
         rng = np.random.default_rng([7, seed])
-        d, prior, delta = int(rng.integers(1, 6)), float(rng.choice([0.3, 1.0, 4.0])), float(rng.choice([1.0, 0.95, 0.8]))
+        d, prior, delta = (
+            int(rng.integers(1, 6)),
+            float(rng.choice([0.3, 1.0, 4.0])),
+            float(rng.choice([1.0, 0.95, 0.8])),
+        )
         theta, H, path = np.zeros(d), prior * np.eye(d), Path.start(np.zeros(d))
         batches: list[Batch] = []
         for t in range(16):
@@ -67,7 +71,9 @@ def test_the_bounds_hold_in_2000_streaming_updates(name: str) -> None:
             fit = solve(new.X, new.y, new.w, new.offset, m, P, link)
 
             def f(beta: Floats, new: Batch = new, m: Floats = m, P: Floats = P) -> float:
-                return float(new.w @ link.loss(new.y, new.X @ beta + new.offset)) + 0.5 * float((beta - m) @ P @ (beta - m))
+                return float(new.w @ link.loss(new.y, new.X @ beta + new.offset)) + 0.5 * float(
+                    (beta - m) @ P @ (beta - m)
+                )
 
             residual = new.X.T @ (new.w * link.gradient(new.y, new.X @ fit.theta + new.offset)) + P @ (fit.theta - m)
             sure, path = certificate.certify(

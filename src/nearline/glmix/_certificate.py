@@ -62,7 +62,7 @@ class Path:
     def q(self, beta: Floats) -> float:
         """Σ M_s ‖β − θ_s‖², clipped at 0."""
         away = beta - self.centre
-        return float(max(self.S0 * (away @ away) - 2.0 * (away @ self.S1) + self.S2, 0.0))
+        return max(self.S0 * float(away @ away) - 2.0 * float(away @ self.S1) + self.S2, 0.0)
 
     def discounted(self, delta: float) -> Path:
         """After forgetting by δ."""

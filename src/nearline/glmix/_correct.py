@@ -9,17 +9,18 @@ update in every block. Later, block b's posterior has moved on: with m_b its par
 which is exact for the identity link and one block, however much was learned in between: θ' = θ + w g H'⁻¹ z. A new
 label replaces (a, ω) by what it would have taught; for the identity link that is θ' = θ + w Δy V z, V unchanged.
 
-What was forgotten since is not taken back (`_undo.weights`). Random-walk variance gained since stays, the variance along
-x never exceeding the prior's. In a model of several blocks the covariance between blocks was dropped when the event was
-learned, so a late correction is approximate there; `LearnedEvents.shares` says what helps. Loadings: the design of then
-is found from the means of now by fixed-point iteration, exact right after the event. *Derived; checked against refits.*
+What was forgotten since is not taken back (`_undo.weights`). Random-walk variance gained since stays, the variance
+never exceeding the prior's. In a model of several blocks the covariance between blocks was dropped when the event was
+learned, so a late correction is approximate there (`LearnedEvents.shares` brings it closer). Loadings: the design of
+then is found from the means of now by fixed-point iteration, exact right after the event. A low-rank posterior loses
+what compression has not moved to its diagonal. *Derived; checked against refits.*
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from nearline.glmix._codes import DIAGONAL, LOWRANK, NEVER, PER_UPDATE, REVERTIN
 from nearline.glmix._fold import time_factor
 from nearline.glmix._learned import LearnedEvents, Lessons, lessons
 from nearline.glmix._state import Block
+
+if TYPE_CHECKING:
+    from nearline.glmix._model import GLMix
 
 Floats = NDArray[np.float64]
 
@@ -85,9 +89,18 @@ def replace_events(
     return Corrections(status, after if undo.shares is None else replace(after, shares=undo.shares))
 
 
+def verb(model: GLMix, table: Any, events: LearnedEvents, label: Any = None) -> Corrections:
+    """`GLMix.correct`, and `GLMix.retract` where there is no label."""
+    design, _ = model.design(table, learn=False)
+    given = None if label is None else np.asarray(label, dtype=np.float64)
+    return replace_events(model.blocks, model.encoder.n_slots, design, model.link, events, given)
+
+
 def _check(design: Design, link: str, events: LearnedEvents, label: Floats | None) -> None:
     if len(events) != design.rows:
-        raise DataError(f"{len(events)} learned events for {design.rows} rows", fix="give one per row, in the same order")
+        raise DataError(
+            f"{len(events)} learned events for {design.rows} rows", fix="give one per row, in the same order"
+        )
     if label is not None:
         if label.shape != (design.rows,):
             raise DataError(f"{label.size} labels for {design.rows} rows", fix="give one per row, in the same order")
@@ -126,6 +139,7 @@ class _Undo:
         self.codes = [_layout.entity_codes(block, design) for block in blocks]
         self.priors = [block.prior_arrays() for block in blocks]
         self.variances = [block.belief.variance0(block.columns) for block in blocks]
+        self.walks = [any(walk.any() for walk in block.belief.walks(block.columns)) for block in blocks]
         self.shares = None if events.shares is None else events.shares.copy()
         given = (events.label, events.weight, events.time, events.discount, events.margin, design.offset)
         taught = (old.a, old.h, new.a, new.h)
@@ -144,7 +158,7 @@ class _Undo:
             self._designs_of_then(views, i)
             self._describe(views, i)
             after = [self._changed(view, i, self._change(view, i)) for view in views]
-        except _undo.Impossible:
+        except _undo.ImpossibleError:
             return NOT_POSITIVE
         if not all(np.isfinite(mean).all() and np.isfinite(cov).all() for mean, cov in after):
             return NOT_FINITE
@@ -210,7 +224,9 @@ class _Undo:
         for view in views:
             kind = self.blocks[view.r].kind
             if kind == DIAGONAL and view.entity >= 0:
-                known[view.r] = float(view.x @ (view.cov / np.maximum(1.0 - h * view.x**2 * view.cov, _undo.LEAST) * view.x))
+                known[view.r] = float(
+                    view.x @ (view.cov / np.maximum(1.0 - h * view.x**2 * view.cov, _undo.LEAST) * view.x)
+                )
             elif view.entity < 0:
                 known[view.r] = self._variance(view)
             else:
@@ -233,6 +249,12 @@ class _Undo:
         if self.blocks[view.r].kind != LOWRANK:
             return self._variance(replace(view, cov=self.priors[view.r][1]))
         return float(view.x @ (self.variances[view.r] * view.x))
+
+    def _most_variance(self, view: _View) -> float:
+        """Bound on the variance along x: the prior's; random walks keep only the diagonal below it."""
+        if self.walks[view.r]:
+            return float((np.abs(view.x) @ np.sqrt(self.variances[view.r])) ** 2)
+        return self._prior_variance(view)
 
     def _drift(self, views: list[_View], view: _View, i: int, *, alone: bool) -> float:
         if self.shares is not None:
@@ -273,16 +295,16 @@ class _Undo:
             return view.mean, self._packed(block, view.cov)
         if block.kind == DIAGONAL:
             return _undo.diagonal(view.mean, view.cov, x, self.priors[view.r][1], change)
-        q0 = self._prior_variance(replace(view, x=x))
+        q0 = self._most_variance(replace(view, x=x))
         if block.kind == LOWRANK:
             prior = 1.0 / self.variances[view.r]
             mean, H = _undo.lowrank(view.mean, view.cov, x, q0, prior, block.effect.rank, change)
             return mean, self._packed(block, H)
-        return _undo.full(view.mean, view.cov, x, q0, change)
+        return _undo.full(view.mean, view.cov, x, q0, self.variances[view.r], change)
 
     @staticmethod
     def _packed(block: Block, cov: Any) -> Floats:
-        return lowrank.pack(cov, block.kmax) if block.kind == LOWRANK else cov
+        return np.asarray(lowrank.pack(cov, block.kmax) if block.kind == LOWRANK else cov, dtype=np.float64)
 
     def _store(self, view: _View, mean: Floats, cov: Floats) -> None:
         if view.entity < 0:

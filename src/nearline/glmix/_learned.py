@@ -16,7 +16,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,10 @@ class LearnedEvents:
         >>> LearnedEvents(*np.ones((6, 3))).take([0, 2]).label.tolist()
         [1.0, 1.0]
         """
-        return LearnedEvents(*(None if column is None else column[rows] for column in self._arrays()))
+        return LearnedEvents(
+            self.label[rows], self.weight[rows], self.time[rows], self.margin[rows], self.variance[rows],
+            self.discount[rows], None if self.shares is None else self.shares[rows],
+        )  # fmt: skip
 
     def columns(self) -> dict[str, Floats]:
         """The columns that a log must hold: ``margin``, ``variance``, ``discount``; its rows have the other three."""
@@ -98,9 +101,6 @@ class LearnedEvents:
     def relabelled(self, label: Floats, rows: NDArray[np.bool_]) -> LearnedEvents:
         """The same events with another label where `rows` is true."""
         return replace(self, label=np.where(rows, label, self.label))
-
-    def _arrays(self) -> list[Floats | None]:
-        return [getattr(self, field.name) for field in fields(self)]
 
 
 def recorded(design: Design, discount: Floats, margin: Floats, variance: Floats) -> LearnedEvents:
@@ -131,7 +131,8 @@ def lessons(link: Link, events: LearnedEvents, label: Floats | None = None) -> L
 def mode(link: Link, y: Floats, sw: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
     """Margins η after an update and the slopes (g, D) there: the root of f(η) = η − z + s w g(η), for n rows.
 
-    Newton's method inside a bracket. f grows at least as fast as η, so the root lies between z and z − f(z).
+    Newton's method inside a bracket; a step out of it, or not half the one before, is replaced by halving the bracket.
+    f grows at least as fast as η, so the root lies between z and z − f(z).
     The NumPy twin of `nearline.glmix._kernels._event.solve_margin`.
 
     Examples
@@ -151,13 +152,14 @@ def mode(link: Link, y: Floats, sw: Floats, z: Floats) -> tuple[Floats, Floats, 
         low, high = np.minimum(eta, eta - f), np.maximum(eta, eta - f)
         if link is LOG:
             high = np.where((f < 0.0) & (y > 0.0), np.minimum(high, np.maximum(np.log(y), eta)), high)
+        last = 2.0 * (high - low)
         for _ in range(MAX_STEPS):
             low, high = np.where(f > 0.0, low, eta), np.where(f > 0.0, eta, high)
             step = -f / (1.0 + sw * link.curvature(y, eta))
-            after = eta + step
-            after = np.where((after >= low) & (after <= high), after, 0.5 * (low + high))
+            inside = (eta + step >= low) & (eta + step <= high) & (2.0 * np.abs(step) <= last)
+            after = np.where(inside, eta + step, 0.5 * (low + high))
             done = np.abs(after - eta) <= 4e-16 * (1.0 + np.abs(eta))
-            eta = after
+            last, eta = np.abs(after - eta), after
             if (done | np.isnan(f)).all():
                 break
             f = eta - z + sw * link.gradient(y, eta)

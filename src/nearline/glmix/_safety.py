@@ -8,9 +8,10 @@ Pure functions of arrays; `_try_learn` applies them.
 
 **Surprise** is tested with e-values: for every predictive distribution P, E_P[exp(½ L)/E_P exp(½ L)] = 1 for the loss
 L = −log P(y), and likewise for exp(θ y). Products over a tick are non-negative martingales of mean one when outcomes
-follow the model's own predictions, each made before its row was learned, so their average E exceeds 1/α with
-probability at most α (Ville), for any number of rows. A model that is merely off by a little accumulates evidence too: a
-tick is rejected only where its mean excess loss or label shift is also large.
+follow the model's own predictions, each made before its row was learned, so their average E ever exceeds 1/α with
+probability at most α (Ville), at whatever row one looks. In minibatch mode the rows of a tick are predicted together
+and α is nominal. A model that is merely off by a little accumulates evidence too: a tick is rejected only where its
+mean excess loss or label shift is also large. A model that knows little is surprised by nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ REASONS = (
 _JUDGES = {"logit": _predictive.bernoulli, "identity": _predictive.normal, "log": _predictive.counts}
 TILTS = (-0.8, -0.2, -0.05, 0.05, 0.2, 0.8)
 FEW = 20
+UNSURE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Safety:
     Parameters
     ----------
     step
-        Longest step of one event (or of one entity's minibatch), in posterior standard deviations.
+        Longest step of one event, in posterior standard deviations; for an entity's minibatch, √d more.
     margin
         Largest score |z| on the logit and log scales; the identity link's scores have their own unit and no limit.
     alpha
@@ -92,7 +94,9 @@ class Safety:
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """How far a tick is from what the model predicted.
+    """How far a tick is from what the model predicted, up to the row where it was furthest.
+
+    While a poisoned tick is learned the model comes to expect it; Ville's bound holds at every row.
 
     Attributes
     ----------
@@ -130,8 +134,8 @@ def inspect_rows(design: Design, link: str) -> Status:
 
 def _suits(link: Link, label: Floats) -> NDArray[np.bool_]:
     if link is LOGIT:
-        return (label == 0.0) | (label == 1.0)
-    return np.isfinite(label) & ((label >= 0.0) if link is LOG else True)
+        return np.isin(label, (0.0, 1.0))
+    return np.isfinite(label) & (label >= (0.0 if link is LOG else -np.inf))
 
 
 def inspect_margins(safety: Safety, link: str, margin: Floats) -> NDArray[np.bool_]:
@@ -141,13 +145,28 @@ def inspect_margins(safety: Safety, link: str, margin: Floats) -> NDArray[np.boo
 
 def inspect_steps(safety: Safety, link: str, events: LearnedEvents) -> NDArray[np.bool_]:
     """Rows (n) whose event moved, or would move, the posterior by more than the limit: |a| √s > step."""
-    taught = lessons(by_name(link), events)
-    return np.asarray(~(np.abs(taught.a) * np.sqrt(taught.s) <= safety.step))
+    return np.asarray(~(step_of(link, events) <= safety.step))
 
 
-def inspect_tick(safety: Safety, link: str, events: LearnedEvents, status: Status) -> tuple[str, Surprise]:
-    """Why a tick is rejected as a whole (empty where it is not), and how surprising its learned rows were."""
-    surprise = surprise_of(by_name(link), events.take(status == LEARNED))
+def step_of(link: str, events: LearnedEvents) -> Floats:
+    """Length of each event's step (n) in posterior standard deviations, |a| √s; NaN is no number's."""
+    with np.errstate(all="ignore"):
+        taught = lessons(by_name(link), events)
+        return np.asarray(np.abs(taught.a) * np.sqrt(taught.s))
+
+
+def inspect_tick(
+    safety: Safety, link: str, events: LearnedEvents, status: Status, *, together: bool = False
+) -> tuple[str, Surprise]:  # fmt: skip
+    """Why a tick is rejected as a whole (empty where it is not), and how surprising its learned rows were.
+
+    Rows that were predicted `together`, before any of them was learned, are in error together: then only those judge
+    whose score the model was sure of.
+    """
+    judges = (status == LEARNED) & (events.weight > 0.0)
+    if together:
+        judges &= events.variance <= (UNSURE / np.maximum(events.weight, 1e-300) if link == "identity" else UNSURE)
+    surprise = surprise_of(by_name(link), events.take(judges))
     refused, rows = int(np.count_nonzero(status > WEIGHTLESS)), int(np.count_nonzero(status != WEIGHTLESS))
     if rows >= FEW and refused > safety.refused * rows:
         return f"{refused} of {rows} rows were refused", surprise
@@ -178,8 +197,10 @@ def surprise_of(link: Link, events: LearnedEvents) -> Surprise:
         return Surprise(0.0, 0.0, 0.0)
     y, z, s = events.label, events.margin, np.nan_to_num(np.maximum(events.variance, 0.0))
     excess, loss, off, sd, tilted = _JUDGES[link.name](y, z, s, events.weight)
-    evidence = [float(tilted(tilt).sum()) for tilt in TILTS]
-    mixed = np.logaddexp.reduce(evidence) - np.log(len(TILTS))
+    mixed = np.logaddexp.reduce([np.cumsum(tilted(tilt)) for tilt in TILTS]) - np.log(len(TILTS))
     if loss is not None:
-        mixed = np.logaddexp(mixed, float(loss.sum())) - np.log(2.0)
-    return Surprise(float(excess), float(off.sum() / sd.sum()), float(mixed))
+        mixed = np.logaddexp(mixed, np.cumsum(loss)) - np.log(2.0)
+    least = min(FEW, len(y)) - 1
+    most = least + int(np.argmax(mixed[least:]))
+    until = slice(0, most + 1)
+    return Surprise(float(excess[until].mean()), float(off[until].sum() / sd[until].sum()), float(mixed[most]))

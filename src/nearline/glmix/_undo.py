@@ -6,13 +6,14 @@ What an event taught a block is a Gaussian factor along its design x: precision 
     H ← H + (ω2 − ω1) x xᵀ,    V ← V − Δ/(1 + Δ q) u uᵀ,    μ ← μ + (A2 − A1) V_new x
 
 with u = V x, q = xᵀ u, Δ = ω2 − ω1. Deletion is ω2 = A2 = 0. Right after the event A1 is its step a, and this is the
-exact inverse of the update. A variance along x is never lifted above the prior's q0: ω1 ≤ 1/q − 1/q0.
+exact inverse of the update. Neither the variance along x nor any coefficient's is lifted above the prior's:
+ω1 ≤ 1/q − 1/q0, and the like.
 *Derived; Sherman and Morrison.*
 
 Examples
 --------
 >>> mean, cov = np.array([0.5]), np.array([0.5])  # N(0, 1) after y = 1 with unit noise: a = 0.5, ω = 1
->>> full(mean, cov, np.ones(1), 1.0, Change(1.0, 0.0, 0.5, 0.0))
+>>> full(mean, cov, np.ones(1), 1.0, np.ones(1), Change(1.0, 0.0, 0.5, 0.0))
 (array([0.]), array([1.]))
 """
 
@@ -34,7 +35,7 @@ LEAST = 1e-6
 """Refuse to divide by a 1 − ω q at or below this: the block holds less along x than is to be taken from it."""
 
 
-class Impossible(ValueError):
+class ImpossibleError(ValueError):
     """The posterior would not stay positive definite."""
 
 
@@ -62,7 +63,7 @@ def kept(omega: float, q: float, q0: float) -> float:
 
     Raises
     ------
-    Impossible
+    ImpossibleError
         When 1 − ω q ≤ `LEAST`.
 
     Examples
@@ -71,25 +72,41 @@ def kept(omega: float, q: float, q0: float) -> float:
     (1.0, 1.0)
     """
     if not 1.0 - omega * q > LEAST:
-        raise Impossible
+        raise ImpossibleError
     return min(omega, max(1.0 / q - 1.0 / q0, 0.0)) if q > 0.0 and q0 > 0.0 else omega
 
 
-def full(mean: Floats, cov: Floats, x: Floats, q0: float, change: Change) -> tuple[Floats, Floats]:
-    """(mean (d), packed covariance) after the change; x is (d)."""
+def full(
+    mean: Floats, cov: Floats, x: Floats, q0: float, v0: Floats, change: Change
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """(mean (d), packed covariance) after the change; x is (d), v0 (d) the prior's variances."""
     rows, columns, matrix = places(len(mean))
     u = cov[matrix] @ x
     q = float(x @ u)
-    delta = change.omega2 - kept(change.omega1, q, q0)
+    most = headroom(cov[matrix.diagonal()], u, v0)
+    delta = change.omega2 - min(kept(change.omega1, q, q0), most / (1.0 + most * q) if most < np.inf else np.inf)
     u_new = u / (1.0 + delta * q)
     return mean + (change.pull2 - change.pull1) * u_new, cov - delta * u_new[rows] * u[columns]
+
+
+def headroom(variance: Floats, u: Floats, v0: Floats) -> float:
+    """Largest γ for which no variance in V + γ u uᵀ exceeds the prior's, but for rounding.
+
+    Examples
+    --------
+    >>> round(headroom(np.array([0.5, 1.0]), np.array([0.5, 0.0]), np.ones(2)), 4)
+    2.0
+    """
+    moved = u != 0.0
+    room = np.maximum(v0[moved] * (1.0 + 1e-6) - variance[moved], 0.0)
+    return float((room / np.square(u[moved])).min(initial=np.inf))
 
 
 def diagonal(mean: Floats, cov: Floats, x: Floats, v0: Floats, change: Change) -> tuple[Floats, Floats]:
     """(mean, variances) after the change: a diagonal block gained 1/V_jj += h x_j², and its step was a V_before x."""
     taken = 1.0 - change.omega1 * x * x * cov
     if not (taken > LEAST).all():
-        raise Impossible
+        raise ImpossibleError
     before = np.minimum(cov / taken, np.maximum(v0, cov))
     return mean + (change.pull2 - change.pull1) * before * x, before / (1.0 + change.omega2 * x * x * before)
 
@@ -134,7 +151,8 @@ def removed(H: LowRank, x: Floats, omega: float, prior: Floats) -> LowRank:
             inside = inside * np.sqrt(share)
     # Columns that are gone make room for the next events.
     alive = np.square(Q).sum(axis=0) > 1e-28 * max(float(np.square(H.Q).sum()), 1e-300)
-    return LowRank(np.maximum(H.h - (omega * x * x - inside * inside), prior), Q[:, alive])
+    # Random walks may have brought h below the prior already.
+    return LowRank(np.maximum(H.h - (omega * x * x - inside * inside), np.minimum(prior, H.h)), Q[:, alive])
 
 
 def weights(discount: float, omega: float, spread: float, reverting: bool) -> tuple[float, float]:
