@@ -31,6 +31,7 @@ from nearline.glmix._state import Block
 
 Floats = NDArray[np.float64]
 MAX_STEPS = 100
+CLOSE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +153,17 @@ def mode(link: Link, y: Floats, sw: Floats, z: Floats) -> tuple[Floats, Floats, 
         low, high = np.minimum(eta, eta - f), np.maximum(eta, eta - f)
         if link is LOG:
             high = np.where((f < 0.0) & (y > 0.0), np.minimum(high, np.maximum(np.log(y), eta)), high)
-        last = 2.0 * (high - low)
+        last, open_ = 2.0 * (high - low), ~np.isnan(f)
         for _ in range(MAX_STEPS):
             low, high = np.where(f > 0.0, low, eta), np.where(f > 0.0, eta, high)
             step = -f / (1.0 + sw * link.curvature(y, eta))
+            # The error after a Newton step is at most half its square.
+            close = np.abs(step) <= CLOSE * (1.0 + np.abs(eta))
             inside = (eta + step >= low) & (eta + step <= high) & (2.0 * np.abs(step) <= last)
-            after = np.where(inside, eta + step, 0.5 * (low + high))
-            done = np.abs(after - eta) <= 4e-16 * (1.0 + np.abs(eta))
-            last, eta = np.abs(after - eta), after
-            if (done | np.isnan(f)).all():
+            after = np.where(inside | close, eta + step, 0.5 * (low + high))
+            last, eta = np.abs(after - eta), np.where(open_, after, eta)
+            open_ &= ~close
+            if not open_.any():
                 break
             f = eta - z + sw * link.gradient(y, eta)
         return eta, link.gradient(y, eta), link.curvature(y, eta)

@@ -75,8 +75,8 @@ class Safety:
     step: float = 6.0
     margin: float = 30.0
     alpha: float = 1e-6
-    excess: float = 0.5
-    shift: float = 0.5
+    excess: float = 0.3
+    shift: float = 0.4
     refused: float = 0.5
 
     def __post_init__(self) -> None:
