@@ -169,6 +169,7 @@ class PriorsTable(Table, frozen=True):
     structure: Literal["scalar", "diagonal", "full"] = "full"
     walks: bool = True
     half_lives: bool = True
+    every: int | str | None = None
 
 
 class BacktestTable(Table, frozen=True):

@@ -44,12 +44,15 @@ class Convergence:
         Entities per effect whose last solve did not converge; they kept their prior.
     log_evidence
         Laplace log p(data | prior) of every effect's blocks, the other effects' scores given.
+    joint_log_evidence
+        The same of all effects together, the loss counted once; curvature between effects is dropped.
     """
 
     objective: tuple[float, ...]
     converged: bool
     unsolved: dict[str, int]
     log_evidence: dict[str, float]
+    joint_log_evidence: float
 
 
 def fit(
@@ -92,12 +95,16 @@ def _descend(
 ) -> Convergence:  # fmt: skip
     terms = Terms(blocks, n_slots, design)
     results: dict[int, BlockResult] = {}
+    # What an effect's evidence is beside the loss: log p of its mode under the prior, and how sharp the mode is.
+    beside: dict[int, float] = {}
     history: list[float] = []
     converged = design.rows == 0 or not free
     for _ in range(0 if converged else cycles):
         for r in free:
-            results[r] = _solve(blocks[r], terms, r, groups[r], link, threads)
+            weight = design.weight * _age_weight(blocks[r], terms.codes[r], groups[r], design)
+            results[r] = _solve(blocks[r], terms, r, groups[r], weight, link, threads)
             terms.refresh(r)
+            beside[r] = results[r].log_evidence + _loss(terms, link, weight, results[r].failed_rows)
         history.append(_objective(blocks, terms, free, groups, link))
         converged = len(history) > 1 and history[-2] - history[-1] <= tolerance * abs(history[-1])
         if converged:
@@ -108,6 +115,7 @@ def _descend(
         tuple(history), converged,
         {blocks[r].name: len(result.failed_codes) for r, result in results.items()},
         {blocks[r].name: result.log_evidence for r, result in results.items()},
+        sum(beside.values()) - _loss(terms, link, design.weight),
     )  # fmt: skip
 
 
@@ -126,12 +134,12 @@ def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Groupin
     return group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
 
 
-def _solve(block: Block, terms: Terms, r: int, grouping: Grouping, link: str, threads: int) -> BlockResult:
-    design = terms.design
+def _solve(
+    block: Block, terms: Terms, r: int, grouping: Grouping, weight: Floats, link: str, threads: int
+) -> BlockResult:
     block.mean[grouping.codes], block.cov[grouping.codes] = block.prior_arrays()
-    weight = design.weight * _age_weight(block, terms.codes[r], grouping, design)
     return solve_block(
-        block, grouping, terms.local_design(r), design.label, weight, terms.offset(r), link=_links.by_name(link),
+        block, grouping, terms.local_design(r), terms.design.label, weight, terms.offset(r), link=_links.by_name(link),
         threads=threads,
     )  # fmt: skip
 
@@ -154,8 +162,7 @@ def _mark(block: Block, grouping: Grouping, solved: NDArray[np.bool_], design: D
 def _objective(
     blocks: Sequence[Block], terms: Terms, free: Sequence[int], groups: dict[int, Grouping], link: str
 ) -> float:
-    losses = _links.by_name(link).loss(terms.design.label, terms.margin)
-    total = float(losses @ terms.design.weight)
+    total = _loss(terms, link, terms.design.weight)
     for r in free:
         mu0, cov0 = blocks[r].prior_arrays()
         centred = blocks[r].mean[groups[r].codes].astype(np.float64) - mu0
@@ -164,3 +171,9 @@ def _objective(
         else:
             total += 0.5 * float((centred**2 / blocks[r].belief.variance0(blocks[r].columns)).sum())
     return total
+
+
+def _loss(terms: Terms, link: str, weight: Floats, without: NDArray[np.int64] | None = None) -> float:
+    """Σ_n w_n ℓ(y_n, η_n), but for some rows."""
+    losses = _links.by_name(link).loss(terms.design.label, terms.margin) * weight
+    return float(losses.sum() - (0.0 if without is None else losses[without].sum()))

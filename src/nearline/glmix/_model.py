@@ -289,6 +289,7 @@ class GLMix:
         structure: Literal["scalar", "diagonal", "full"] = "full",
         walks: bool = True,
         half_lives: bool = True,
+        every: int | str | None = None,
         progress: bool = False,
     ) -> _priors.LearnedPriors:
         """Learn priors, random-walk noise and half-lives from history (empirical Bayes); no hand-set λ.
@@ -305,6 +306,9 @@ class GLMix:
             How a random effect's prior covariance is modelled.
         walks, half_lives
             Whether random-walk noise and half-lives are searched (``one_step``).
+        every
+            Rows (``1``) or event time (``"1h"``) between the updates of a replay, which is in the model's own mode
+            (``one_step``); by default one row by event, and a hundredth of history by minibatch.
         progress
             Show a progress bar.
 
@@ -316,7 +320,7 @@ class GLMix:
         design, _ = self.design(table, learn=True)
         return _priors.learn(
             self.blocks, self.encoder.n_slots, design, self.link, method, rounds, structure, walks, half_lives,
-            progress, self.threads,
+            progress, self.threads, self.mode, every,
         )  # fmt: skip
 
     def refresh_priors(self, *, least: int = _stream.LEAST) -> dict[str, Belief]:
