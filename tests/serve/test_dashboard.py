@@ -182,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.orders.append({"path": self.path, "token": self.headers["Authorization"], **order})
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self.answer(403, {"error": {"type": "forbidden", "message": f"not the admin token {HOSTILE}"}})
-        return self.answer(200, {"live": "0.9.0"})
+        return self.answer(200, {"version": "0.9.0"})
 
     def stream(self) -> None:
         self.send_response(200)
@@ -394,7 +394,7 @@ def test_rolling_back_posts_version_reason_and_token(page: Any, service: Service
     page.get_by_label("Admin token").fill(TOKEN)
     page.locator("#confirm").click()
     page.wait_for_selector("#done:not([hidden])")
-    assert text(page, "done") == "Rolled back to 0.9.0."
+    assert text(page, "done") == "Rolled back: version 0.9.0 is live."
     order = {"path": "/versions/rollback", "token": f"Bearer {TOKEN}", "to": "0.9.0", "why": "calibration is off"}
     assert service.orders == [order]
     assert page.evaluate("Object.values(sessionStorage)") == [TOKEN]
