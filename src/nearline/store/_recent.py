@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline._errors import DataError
+
 Positions: TypeAlias = NDArray[np.int64]
 
 _TIERS = (256, 4096, 32768)
@@ -78,6 +80,21 @@ class Recent:
             self.chunks[i].take(pa.array(positions[edges[i] : edges[i + 1]] - self.starts[i]))
             for i in np.flatnonzero(np.diff(edges))
         ]
+
+
+def joined(table: Any) -> Any:
+    """The rows of a table, at least one, as one batch.
+
+    Raises
+    ------
+    DataError
+        The strings of a column have more than 2 GiB together.
+    """
+    batches = table.combine_chunks().to_batches()
+    if len(batches) != 1:
+        size = f"{len(table)} rows, {table.nbytes >> 20} MiB"
+        raise DataError(f"{size}, are too much for one batch", fix="commit more often")
+    return batches[0]
 
 
 def _merged(chunks: list[Any], sizes: list[int]) -> tuple[list[Any], list[int]]:
