@@ -65,6 +65,10 @@ def test_ids_resolve_to_positions_of_the_run_that_gave_them_out(runs: Runs) -> N
         ("", MALFORMED),
         (None, MALFORMED),
         (4, MALFORMED),
+        ([1], MALFORMED),
+        (b"aaaaaaaa-4", MALFORMED),
+        ("aaaaaaaa-" + "9" * 5000, MALFORMED),
+        ("aaaaaaaa-1_0", MALFORMED),
     ],
 )
 def test_an_id_that_is_refused_says_why_and_costs_the_others_nothing(runs: Runs, name: Any, reason: str) -> None:

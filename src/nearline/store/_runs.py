@@ -137,16 +137,20 @@ class Runs:
             What the log of predictions holds.
         """
         found, reasons = [], {}
-        bounds, digits_of = self._bounds, _DIGITS.fullmatch
+        bounds = self._bounds
         for row, name in enumerate(ids):
-            tag, digits = (name[:8], name[9:]) if isinstance(name, str) else ("", "")
-            span = bounds.get(tag)
-            position = int(digits) if span and name[8:9] == "-" and digits_of(digits) else -1
-            if span and first <= position < end and span[0] <= position < span[1]:
+            try:
+                tag, position = name[:8], int(name[9:])
+                begin, stop = bounds[tag]
+                # Written anew, so that an id has one spelling.
+                good = first <= position < end and begin <= position < stop and name == f"{tag}-{position}"
+            except (TypeError, ValueError, KeyError):
+                good = False
+            if good:
                 found.append(position)
-                continue
-            found.append(-1)
-            reasons[row] = self._reason(name, first, end)
+            else:
+                found.append(-1)
+                reasons[row] = self._reason(name, first, end)
         return np.array(found, np.int64), reasons
 
     def run_of(self, position: int) -> Run:
