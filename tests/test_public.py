@@ -20,7 +20,8 @@ PACKAGES = ["nearline"] + [
 
 PUBLIC = [
     "Categorical", "ConfigError", "DataError", "Fixed", "Forgetting", "GLMix", "Hashed", "Loadings", "Multi",
-    "NearlineError", "Numeric", "Prior", "Random", "Schema", "StateError", "Vector", "datasets", "evaluate", "simulate",
+    "NearlineError", "NearlineWarning", "Numeric", "Prior", "Random", "Schema", "StateError", "Vector", "datasets",
+    "evaluate", "simulate",
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nearline import datasets, evaluate, simulate
-    from nearline._errors import ConfigError, DataError, NearlineError, StateError
+    from nearline._errors import ConfigError, DataError, NearlineError, NearlineWarning, StateError
     from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
     from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector
 
@@ -28,6 +28,7 @@ __all__ = [
     "Loadings",
     "Multi",
     "NearlineError",
+    "NearlineWarning",
     "Numeric",
     "Prior",
     "Random",
@@ -43,7 +44,7 @@ __all__ = [
 _HOMES = {
     "nearline.glmix": ("Fixed", "Forgetting", "GLMix", "Loadings", "Prior", "Random"),
     "nearline.schema": ("Categorical", "Hashed", "Multi", "Numeric", "Schema", "Vector"),
-    "nearline._errors": ("ConfigError", "DataError", "NearlineError", "StateError"),
+    "nearline._errors": ("ConfigError", "DataError", "NearlineError", "NearlineWarning", "StateError"),
 }
 _ROOMS = ("datasets", "evaluate", "simulate")
 

@@ -6,6 +6,8 @@ NearlineError
 ├── StateError        something on disk is missing, truncated, altered or of another format
 │   └── Conflict      somebody else changed it first
 └── Overloaded        more waits to be written than may; come back later
+
+NearlineWarning       something works, but hardly as meant (a UserWarning)
 """
 
 from __future__ import annotations
@@ -52,3 +54,7 @@ class Overloaded(NearlineError):  # noqa: N818 - a state, as in the field's 429
     def __init__(self, waiting: int, most: int, retry_after: float) -> None:
         self.waiting, self.most, self.retry_after = waiting, most, retry_after
         super().__init__(f"{waiting} rows wait to be written, at most {most} may; retry after {retry_after:.3g} s")
+
+
+class NearlineWarning(UserWarning):
+    """Something works, but hardly as meant; the message says what to look at."""

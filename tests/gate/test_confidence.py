@@ -98,6 +98,7 @@ def test_the_interval_by_hand() -> None:
         variance, sums = variance + (value - expected) ** 2, sums + value
     sequence = ConfidenceSequence(1.0, 0.5)
     sequence.update(x)
+    assert sequence._variance == pytest.approx(variance)
     radius = boundary(variance, 1.5, 0.25) / 5
     assert sequence.bounds().mean == pytest.approx(0.2)
     assert sequence.bounds().low == pytest.approx(max(0.2 - radius, -1))

@@ -31,6 +31,14 @@ def test_it_is_the_sum_over_start_times(x: list[float], cut: int) -> None:
     assert math.exp(detector.peak) == pytest.approx(max([1.0, *paths]), rel=1e-9)
 
 
+def test_the_alarm_names_the_first_observation_that_gave_enough_evidence() -> None:
+    x, detector = np.r_[np.zeros(20), np.ones(20)], Detector(1.0, 0.01)
+    paths = [by_definition(x[: t + 1], 1.0) for t in range(len(x))]
+    for k in range(0, 40, 7):
+        detector.update(x[k : k + 7])
+    assert detector.alarm == 1 + next(t for t, evidence in enumerate(paths) if evidence >= 100)
+
+
 def test_it_is_a_fair_game() -> None:
     # x = ±b with equal chances has mean 0: E_n has mean 1 over all 2^n paths, not just at most 1
     paths = [by_definition(np.array(path), 1.0) for path in itertools.product([-1.0, 1.0], repeat=10)]

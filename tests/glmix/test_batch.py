@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from nearline import ConfigError, Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
+from nearline import ConfigError, Fixed, Forgetting, GLMix, Loadings, NearlineWarning, Numeric, Prior, Random, Schema
 from nearline.glmix import _links
 from nearline.glmix._packed import unpack
 
@@ -220,7 +220,8 @@ def test_an_entity_that_cannot_be_solved_is_counted_and_keeps_its_prior() -> Non
 def test_labels_that_are_all_equal_have_a_mode(label: int) -> None:
     """Section 4.3: a nearly unpenalised intercept (precision 1e-6) under labels of one class."""
     model = GLMix(Schema(label="y"), Fixed(prior=Prior({"(intercept)": 1e6})))
-    model.fit({"y": [label] * 50})
+    with pytest.warns(NearlineWarning, match="all 50 labels"):
+        model.fit({"y": [label] * 50})
     b = float(model.block("fixed").mean[0, 0])
     assert np.sign(b) == 2 * label - 1
     p = 1.0 / (1.0 + np.exp(-b))

@@ -327,6 +327,21 @@ def test_a_search_never_ends_worse_than_it_began(search: str) -> None:
         assert found.after < found.before - 0.01
 
 
+@pytest.mark.parametrize("every", [None, 7, "50s"])
+def test_a_search_replays_in_the_models_own_mode(every: Any) -> None:
+    """A minibatch model is judged by minibatches: before and after are the losses of its own progressive validation."""
+    data = simulate(np.diag([1.0, 0.3, 0.1]), users=40, each=6, noise=None)
+    declared, model = (GLMix(SCHEMA, Fixed(), [user(Prior(30.0))], mode="minibatch") for _ in range(2))
+    found = model.learn_priors(data, rounds=1, structure="scalar", every=every)
+    declared.design(data, learn=True)
+    for each, expected in ((declared, found.before), (model, found.after)):
+        margin = each.progressive(data, every=every or 3).margin  # 240 rows: a hundredth, rounded up
+        assert np.mean(_links.by_name("logit").loss(data["y"], margin)) == pytest.approx(expected, rel=1e-12)
+    by_event = GLMix(SCHEMA, Fixed(), [user(Prior(30.0))]).learn_priors(data, rounds=1, structure="scalar")
+    assert abs(by_event.before - found.before) > 1e-4
+    assert found.after < found.before - 0.01
+
+
 def test_a_scalar_search_scales_a_prior_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
     data = simulate(np.diag([1.0, 1.0, 1e-4]), users=60, each=12, noise=None)
     model = GLMix(SCHEMA, NO_FIXED, [user(Prior({"(intercept)": 0.04, "*": 0.01}))])

@@ -24,7 +24,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
 
 STATIC = Path(str(resources.files("nearline"))) / "serve" / "static"
-POLICY = "default-src 'self'"
+POLICY = (  # nothing looser than what the service sends
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+FAULT = r"Content Security|Error:"
 HOSTILE = "<img src=x onerror=alert(1)>"
 TOKEN = "a long admin token"
 
@@ -178,14 +182,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.orders.append({"path": self.path, "token": self.headers["Authorization"], **order})
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self.answer(403, {"error": {"type": "forbidden", "message": f"not the admin token {HOSTILE}"}})
-        return self.answer(200, {"live": "0.9.0"})
+        return self.answer(200, {"version": "0.9.0"})
 
     def stream(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         while not self.server.down:
-            self.wfile.write(b"data: " + json.dumps(self.server.status).encode() + b"\n\n")
+            self.wfile.write(b"event: status\ndata: " + json.dumps(self.server.status).encode() + b"\n\n")
             time.sleep(0.1)
         self.close()
 
@@ -237,7 +241,7 @@ def page(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page, problems = context.new_page(), []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if "Content Security" in said.text else None)
+    page.on("console", lambda said: problems.append(said.text) if re.search(FAULT, said.text) else None)
     page.on("dialog", lambda dialog: (problems.append("a script ran"), dialog.dismiss()))
     page.set_default_timeout(8000)
     yield page
@@ -305,12 +309,50 @@ def test_charts_have_lines_axes_and_values(page: Any, service: Service) -> None:
     assert page.locator("#loss-chart .axis text").count() >= 5
     page.locator("#loss-chart svg").focus()
     page.keyboard.press("End")
-    last = service.status["quality"]["series"][-1]
+    series = service.status["quality"]["series"]
     shown = page.locator("#loss-chart .tip").inner_text()
-    assert all(f"{last[name]:.4f}" in shown for name in ("live", "stale", "fixed"))
+    for name in ("live", "stale", "fixed"):
+        assert f"{np.mean([point[name] for point in series[-15:]]):.4f}" in shown
+    assert text(page, "averaged") == "Curves are means over the last 30 s."
     page.keyboard.press("Home")
     assert f"{service.status['quality']['series'][0]['live']:.4f}" in page.locator("#loss-chart .tip").inner_text()
     assert "Latest: Live" in page.locator("#loss-chart svg").get_attribute("aria-label")
+
+
+def test_seconds_without_a_click_count_in_the_mean_calibration(page: Any, service: Service) -> None:
+    """Σ prediction / Σ outcome: thirty seconds that predict 1 each; all clicks of fifteen come in one of them."""
+    point = {"live": 0.3, "stale": 0.3, "fixed": 0.3}
+    service.status["quality"]["series"] = [
+        {"time": 1e9 + k, **point, "calibration": 1 / 15 if k % 15 == 4 else None} for k in range(30)
+    ]
+    visit(page, service)
+    page.locator("#calibration-chart svg").focus()
+    page.keyboard.press("End")
+    assert page.locator("#calibration-chart .tip b").nth(1).inner_text() == "1.000"
+
+
+def test_lag_is_drawn_from_what_the_page_saw_where_the_service_keeps_no_series(page: Any, service: Service) -> None:
+    for point in service.status["quality"]["series"]:
+        del point["lag_s"]
+    visit(page, service)
+    assert page.locator("#lag-chart .none").is_visible()
+    service.status["time"] += 1
+    playwright.expect(page.locator("#lag-chart .none")).to_be_hidden()
+    assert "Lag 210" in page.locator("#lag-chart svg").get_attribute("aria-label")
+
+
+def test_the_live_version_is_found_by_its_base_and_can_go_back_to_it(page: Any, service: Service) -> None:
+    service.status["versions"]["live"] = "1.0.8000"
+    visit(page, service)
+    row = page.locator("#history li").first
+    assert row.locator(".pill").inner_text() == "Base of the live one"
+    assert row.get_by_role("button", name="Roll back to 1.0.0").is_visible()
+
+
+def test_a_learner_that_stopped_says_why(page: Any, service: Service) -> None:
+    service.status["error"] = f"disk full {HOSTILE}"
+    visit(page, service)
+    assert text(page, "stopped") == f"Learning has stopped: disk full {HOSTILE}"
 
 
 def test_silence_is_obvious_and_ends(page: Any, service: Service) -> None:
@@ -352,7 +394,7 @@ def test_rolling_back_posts_version_reason_and_token(page: Any, service: Service
     page.get_by_label("Admin token").fill(TOKEN)
     page.locator("#confirm").click()
     page.wait_for_selector("#done:not([hidden])")
-    assert text(page, "done") == "Rolled back to 0.9.0."
+    assert text(page, "done") == "Rolled back: version 0.9.0 is live."
     order = {"path": "/versions/rollback", "token": f"Bearer {TOKEN}", "to": "0.9.0", "why": "calibration is off"}
     assert service.orders == [order]
     assert page.evaluate("Object.values(sessionStorage)") == [TOKEN]

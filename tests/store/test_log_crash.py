@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -474,3 +475,25 @@ def test_small_sealed_segments_are_merged_and_their_boundaries_kept(tmp_path: Pa
 def test_the_active_segment_is_an_ordinary_arrow_stream(tmp_path: Path) -> None:
     with filled(tmp_path, 3, 2), pa.ipc.open_stream(open_file(tmp_path)) as stream:
         assert values(stream.read_all()) == [0, 1, 2, 3, 4]
+
+
+def test_after_a_failed_sync_nothing_counts_as_durable_until_the_log_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(tmp_path, 3) as log:
+        log.append(batch(3))
+
+        def fails(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            # No file system at hand fails a sync on demand.
+            patch.setattr(os, "fdatasync", fails)
+            with pytest.raises(StateError, match=r"cannot make the file durable: .*check it before going on"):
+                log.commit()
+        assert (log.end, log.next) == (3, 3)
+        with pytest.raises(StateError, match=r"a sync failed .*; open the log again"):
+            log.append(batch(3))
+        assert values(log.read(0)) == [0, 1, 2]
+    with Log.open(tmp_path, SCHEMA) as log:
+        assert (log.append(batch(3)), log.commit()) == (3, 4)

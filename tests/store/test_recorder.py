@@ -290,3 +290,21 @@ def test_a_full_disk_fails_those_it_concerns_and_later_positions_keep_their_rows
 def test_settings_are_checked(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be positive"):
         Recorder(MemoryLog(SCHEMA), **setting)
+
+
+def test_a_column_that_must_not_be_null_cannot_be_recorded() -> None:
+    schema = pa.schema([pa.field("k", pa.int64(), nullable=False)])
+    with pytest.raises(ConfigError, match="column 'k' must be nullable"):
+        Recorder(MemoryLog(schema))
+    Recorder(MemoryLog(schema), made={"k": lambda first, n: pa.array(range(first, first + n))}).close()
+
+
+def test_an_append_beside_the_recorder_is_noticed_and_writes_nothing_at_a_wrong_position() -> None:
+    log, answers = MemoryLog(SCHEMA), Answers()
+    with Recorder(log) as recorder:
+        log.append(pa.RecordBatch.from_pylist([{"k": 0}], schema=SCHEMA))
+        recorder.submit(1, {"k": [1]}, answers.of(0))
+        error = answers.wait(1)[0]
+    assert isinstance(error, StateError)
+    assert "somebody else appends" in str(error)
+    assert log.next == 1

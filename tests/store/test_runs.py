@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nearline import StateError
@@ -28,7 +28,10 @@ def runs(tmp_path: Path) -> Runs:
     return runs
 
 
-@given(first=st.integers(0, 10**15), n=st.integers(0, 40))
+@given(first=st.integers(0, 10**15) | st.integers(0, 30_000), n=st.integers(0, 40) | st.integers(9_990, 20_010))
+@example(first=9_990, n=20)
+@example(first=0, n=20_001)
+@settings(max_examples=40, deadline=None)
 def test_ids_are_the_same_as_list_and_as_column_and_resolve_to_their_positions(first: int, n: int) -> None:
     run = Run("aaaaaaaa", 0.0, 0)
     assert run.column(first, n).to_pylist() == run.ids(first, n) == [f"aaaaaaaa-{first + i}" for i in range(n)]
@@ -62,6 +65,10 @@ def test_ids_resolve_to_positions_of_the_run_that_gave_them_out(runs: Runs) -> N
         ("", MALFORMED),
         (None, MALFORMED),
         (4, MALFORMED),
+        ([1], MALFORMED),
+        (b"aaaaaaaa-4", MALFORMED),
+        ("aaaaaaaa-" + "9" * 5000, MALFORMED),
+        ("aaaaaaaa-1_0", MALFORMED),
     ],
 )
 def test_an_id_that_is_refused_says_why_and_costs_the_others_nothing(runs: Runs, name: Any, reason: str) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -87,7 +88,7 @@ async def drive(
     requests: Iterable[Request],
     url: str,
     *,
-    token: str | None = None,
+    tokens: Mapping[str, str] = MappingProxyType({}),
     connections: int = 16,
     time_column: str | None = None,
     drain: float = 5.0,
@@ -102,6 +103,8 @@ async def drive(
     ----------
     requests
         In order of `at`, for example a `Traffic`. More than the service can take pile up, as they would in the world.
+    tokens
+        Tokens of the roles "predict" and "outcome", where the service asks for them.
     time_column
         Name of the column that says when a row happened (seconds since the epoch), None to leave that to the service.
     drain
@@ -124,17 +127,20 @@ async def drive(
     an attribution window longer than the run. It ends with the first outcomes whose answer is lost, because they may or
     may not have been learned.
     """
-    async with Http(url, connections=connections, token=token) as http:
-        driver = _Driver(http, time_column, seen if seen is not None else Seen(), keep_rows, columns)
+    async with Http(url, connections=connections) as http:
+        driver = _Driver(http, tokens, time_column, seen if seen is not None else Seen(), keep_rows, columns)
         await driver.begin(url)
         await driver.run(requests, drain, stopped)
         return driver.seen
 
 
 class _Driver:
-    def __init__(self, http: Http, time_column: str | None, seen: Seen, keep_rows: bool, columns: Sequence[str] | None) -> None:
-        self.http, self.time_column, self.seen, self.keep_rows = http, time_column, seen, keep_rows
-        self.columns = columns
+    def __init__(
+        self, http: Http, tokens: Mapping[str, str], time_column: str | None, seen: Seen, keep_rows: bool,
+        columns: Sequence[str] | None,
+    ) -> None:  # fmt: skip
+        self.http, self.tokens, self.time_column, self.seen = http, tokens, time_column, seen
+        self.keep_rows, self.columns = keep_rows, columns
         self.due: list[Due] = []  # outcomes, a heap by time
         self.count = 0  # of outcomes ever due: breaks ties
         self.sent = 0  # outcomes sent and not refused
@@ -187,7 +193,7 @@ class _Driver:
         rows = table.to_pylist()
         if self.time_column is not None:
             rows = [{**row, self.time_column: self.epoch + request.at} for row in rows]
-        answer = await self.ask("/predict", {"rows": rows})
+        answer = await self.ask("predict", {"rows": rows})
         if answer is None:
             return
         self.seen.predict_ms.append(1e3 * (self.now - request.at))
@@ -218,7 +224,7 @@ class _Driver:
     async def tell(self, group: list[Due]) -> None:
         self.sent += len(group)
         began = self.now
-        answer = await self.ask("/outcome", {"outcomes": [outcome for _, _, outcome in group]})
+        answer = await self.ask("outcome", {"outcomes": [outcome for _, _, outcome in group]})
         if answer is None:
             self.sent -= len(group)
             for _, _, outcome in group:
@@ -232,12 +238,12 @@ class _Driver:
         if said["accepted"] and self.sure:
             self.unseen.append((self.first + self.sent, acknowledged))
 
-    async def ask(self, path: str, body: Any) -> Answer | None:
+    async def ask(self, role: str, body: Any) -> Answer | None:
         """The answer; None, and written down, where there is none or it is no success."""
         try:
-            answer = await self.http.post(path, body)
+            answer = await self.http.post(f"/{role}", body, self.tokens.get(role))
         except OSError as error:
-            if path == "/outcome":
+            if role == "outcome":
                 self.sure = False
                 self.unseen.clear()
             self.fail(str(error) or type(error).__name__)

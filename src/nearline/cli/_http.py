@@ -33,12 +33,12 @@ class Http:
     or too slow; nothing is sent twice, because a request that was cut off may have been carried out.
     """
 
-    def __init__(self, url: str, *, connections: int = 8, token: str | None = None, timeout: float = 10.0) -> None:
+    def __init__(self, url: str, *, connections: int = 8, timeout: float = 10.0) -> None:
         at = urlsplit(url)
         if at.scheme != "http" or not at.hostname:
             raise ConfigError(f"url must look like http://host:port, got {url!r}")
         self.host, self.port, self.path, self.timeout = at.hostname, at.port or 80, at.path.rstrip("/"), timeout
-        self._head = f"Host: {at.netloc}\r\n" + (f"Authorization: Bearer {token}\r\n" if token else "")
+        self._host = at.netloc
         self._turn = asyncio.Semaphore(connections)
         self._idle: list[_Connection] = []
 
@@ -46,14 +46,16 @@ class Http:
         """Answer to a GET."""
         return await self.ask("GET", path, None)
 
-    async def post(self, path: str, body: Any) -> Answer:
-        """Answer to a POST of JSON; bytes are sent as they are."""
-        return await self.ask("POST", path, body if isinstance(body, bytes) else msgspec.json.encode(body))
+    async def post(self, path: str, body: Any, token: str | None = None) -> Answer:
+        """Answer to a POST of JSON, with a bearer token where one is given; bytes are sent as they are."""
+        return await self.ask("POST", path, body if isinstance(body, bytes) else msgspec.json.encode(body), token)
 
-    async def ask(self, verb: str, path: str, body: bytes | None, kind: str = "application/json") -> Answer:
+    async def ask(self, verb: str, path: str, body: bytes | None, token: str | None = None) -> Answer:
         """Answer to one request."""
-        content = "" if body is None else f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-        message = f"{verb} {self.path}{path} HTTP/1.1\r\n{self._head}{content}\r\n".encode() + (body or b"")
+        head = f"{verb} {self.path}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
+        head += f"Authorization: Bearer {token}\r\n" if token else ""
+        head += "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        message = f"{head}\r\n".encode() + (body or b"")
         async with self._turn:
             connection = await self._connection()
             try:

@@ -152,7 +152,10 @@ class Config:
     def _fixed(self) -> Fixed:
         table = self.tables.fixed
         with self._at("[fixed]"):
-            return Fixed(*table.on, intercept=table.intercept, **_posterior(table), **_beliefs(table))
+            return Fixed(
+                *table.on, intercept=table.intercept, free_intercept=table.free_intercept, **_posterior(table),
+                **_beliefs(table),
+            )  # fmt: skip
 
     def _random(self) -> list[Random | Loadings]:
         return [

@@ -121,6 +121,7 @@ class FixedTable(Table, frozen=True):
 
     on: tuple[str, ...] = ()
     intercept: bool = True
+    free_intercept: bool | None = None
     posterior: Posterior = "auto"
     rank: int = 16
     prior: PriorTable | None = None
@@ -168,6 +169,7 @@ class PriorsTable(Table, frozen=True):
     structure: Literal["scalar", "diagonal", "full"] = "full"
     walks: bool = True
     half_lives: bool = True
+    every: int | str | None = None
 
 
 class BacktestTable(Table, frozen=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -154,3 +155,30 @@ def vector(column: Column, rows: Sequence[Any]) -> Found:
     chosen, values = np.full(len(given), column.slots.get(None, -1), np.int32), np.ones(len(given))
     chosen[given], values[given] = np.tile(slots, int(present.sum())), x[present].ravel()
     return _with_values(chosen, sizes, values)
+
+
+def seconds_of(values: Any, name: str, now: float) -> Floats:
+    """Seconds since the epoch; dates and times without a zone are in UTC."""
+    try:
+        times = np.array(values, np.float64)
+    except TypeError:
+        times = np.array([_seconds(value) for value in values], np.float64)
+    absent = np.isnan(times)
+    if absent.any():
+        times[absent] = now
+    refuse_infinite(times, name)
+    return times
+
+
+def _seconds(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+
+
+def refuse_infinite(values: Floats, name: str) -> None:
+    """Raise DataError at the first number that is not finite."""
+    good = np.isfinite(values)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(f"{float(values[row])!r} is not finite", column=name, row=row, fix="send a finite number")

@@ -8,7 +8,6 @@ dictionary-encoded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
@@ -140,7 +139,11 @@ class RowEncoder:
             found = self._numbers(columns) | self._levels(columns)
         weight = np.ones(n) if schema.weight is None else _finite(self._role(columns, schema.weight), schema.weight)
         offset = np.zeros(n) if schema.offset is None else _finite(self._role(columns, schema.offset), schema.offset)
-        time = np.full(n, now) if schema.time is None else _times(self._role(columns, schema.time), schema.time, now)
+        time = (
+            np.full(n, now)
+            if schema.time is None
+            else _row_columns.seconds_of(self._role(columns, schema.time), schema.time, now)
+        )
         codes = {key: self._codes(key, columns) for key in self.encoder.keys}
         entries = [found[name] for name in self.encoder.features]
         plain = all(entry.counts is _ONE for entry, _ in entries)
@@ -242,31 +245,5 @@ def _nonzero(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: Floa
 def _finite(given: Any, name: str) -> Floats:
     """Numbers of a role, refused where they are not finite."""
     values = np.array(given, np.float64)
-    _refuse(values, name)
+    _row_columns.refuse_infinite(values, name)
     return values
-
-
-def _times(values: Any, name: str, now: float) -> Floats:
-    """Seconds since the epoch; dates and times without a zone are in UTC."""
-    try:
-        times = np.array(values, np.float64)
-    except TypeError:
-        times = np.array([_seconds(value) for value in values], np.float64)
-    absent = np.isnan(times)
-    if absent.any():
-        times[absent] = now
-    _refuse(times, name)
-    return times
-
-
-def _seconds(value: Any) -> Any:
-    if not isinstance(value, datetime):
-        return value
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-
-
-def _refuse(values: Floats, name: str) -> None:
-    good = np.isfinite(values)
-    if not good.all():
-        row = int(np.argmin(good))
-        raise DataError(f"{float(values[row])!r} is not finite", column=name, row=row, fix="send a finite number")

@@ -1,34 +1,43 @@
 """The GLMix model: effects, posteriors, batch fit, streaming updates, learned priors, save and load."""
 
 from nearline.glmix._batch import Convergence
+from nearline.glmix._correct import Corrections
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
+from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._model import GLMix
 from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
 from nearline.glmix._priors import LearnedPriors
 from nearline.glmix._replay import Progress
+from nearline.glmix._safety import Safety, Surprise
 from nearline.glmix._scorer import Draw, Scorer, Scores
 from nearline.glmix._stream import Learned
+from nearline.glmix._try_learn import Verdicts
 
 __all__ = [
     "Coefficient",
     "Contribution",
     "Convergence",
+    "Corrections",
     "Delta",
     "Draw",
     "Fixed",
     "Forgetting",
     "GLMix",
     "Learned",
+    "LearnedEvents",
     "LearnedPriors",
     "Loadings",
     "Mark",
     "Prior",
     "Progress",
     "Random",
+    "Safety",
     "Scorer",
     "Scores",
+    "Surprise",
+    "Verdicts",
     "dump_delta",
     "parse_delta",
     "touched_by",

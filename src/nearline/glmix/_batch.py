@@ -2,16 +2,17 @@
 
     Φ(Θ) = Σ_n w_n ℓ(y_n, η_n) + Σ_blocks Σ_e ½ (θ_e − μ0)ᵀ Λ0 (θ_e − μ0)
 
-Every block is solved with the others' current scores as its offset, most stable block first. Φ is convex without
-loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an approximation in pieces
-(`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own (conditional on the other
-blocks).
+The intercept of a fixed effect is not penalised where that is left free (`Fixed.free_intercept`): its Λ0 is then 1e-6,
+in the fit alone. Every block is solved with the others' current scores as its offset, most stable block first. Φ is
+convex without loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an
+approximation in pieces (`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own
+(conditional on the other blocks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from nearline.features import Design
 from nearline.glmix import _fold, _layout, _links
 from nearline.glmix._block import BlockResult, Grouping, group
 from nearline.glmix._codes import FULL, NEVER, PER_UPDATE
+from nearline.glmix._effects import INTERCEPT, Fixed, Prior
 from nearline.glmix._lowrank_block import solve_block
 from nearline.glmix._packed import unpack
-from nearline.glmix._state import Block
+from nearline.glmix._state import Belief, Block
 from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]
@@ -42,12 +44,15 @@ class Convergence:
         Entities per effect whose last solve did not converge; they kept their prior.
     log_evidence
         Laplace log p(data | prior) of every effect's blocks, the other effects' scores given.
+    joint_log_evidence
+        The same of all effects together, the loss counted once; curvature between effects is dropped.
     """
 
     objective: tuple[float, ...]
     converged: bool
     unsolved: dict[str, int]
     log_evidence: dict[str, float]
+    joint_log_evidence: float
 
 
 def fit(
@@ -59,14 +64,47 @@ def fit(
     groups = {r: _grouping(blocks[r], _layout.entity_codes(blocks[r], design), design) for r in free}
     for r in free:
         _start(blocks[r], groups[r].codes if warm else _NOBODY)
+    beliefs = [block.belief for block in blocks]
+    for block in blocks:
+        block.belief = _freed(block)
+    try:
+        return _descend(blocks, n_slots, design, link, cycles, tolerance, free, groups, threads)
+    finally:
+        for block, belief in zip(blocks, beliefs):
+            block.belief = belief
+
+
+FREE = 1e6
+"""Prior variance of an unpenalised intercept."""
+
+
+def _freed(block: Block) -> Belief:
+    """A block's belief with its intercept unpenalised, where that was left free."""
+    belief = block.belief
+    if not (isinstance(block.effect, Fixed) and block.effect.free_intercept):
+        return belief
+    given = belief.prior.variance
+    known = dict(given) if isinstance(given, Mapping) else {"*": given}
+    variance = {**known, INTERCEPT: max(FREE, belief.prior.variance_of(INTERCEPT))}
+    return replace(belief, prior=Prior(variance, belief.prior.mean))
+
+
+def _descend(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, cycles: int, tolerance: float,
+    free: Sequence[int], groups: dict[int, Grouping], threads: int,
+) -> Convergence:  # fmt: skip
     terms = Terms(blocks, n_slots, design)
     results: dict[int, BlockResult] = {}
+    # What an effect's evidence is beside the loss: log p of its mode under the prior, and how sharp the mode is.
+    beside: dict[int, float] = {}
     history: list[float] = []
     converged = design.rows == 0 or not free
     for _ in range(0 if converged else cycles):
         for r in free:
-            results[r] = _solve(blocks[r], terms, r, groups[r], link, threads)
+            weight = design.weight * _age_weight(blocks[r], terms.codes[r], groups[r], design)
+            results[r] = _solve(blocks[r], terms, r, groups[r], weight, link, threads)
             terms.refresh(r)
+            beside[r] = results[r].log_evidence + _loss(terms, link, weight, results[r].failed_rows)
         history.append(_objective(blocks, terms, free, groups, link))
         converged = len(history) > 1 and history[-2] - history[-1] <= tolerance * abs(history[-1])
         if converged:
@@ -77,6 +115,7 @@ def fit(
         tuple(history), converged,
         {blocks[r].name: len(result.failed_codes) for r, result in results.items()},
         {blocks[r].name: result.log_evidence for r, result in results.items()},
+        sum(beside.values()) - _loss(terms, link, design.weight),
     )  # fmt: skip
 
 
@@ -95,12 +134,12 @@ def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Groupin
     return group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
 
 
-def _solve(block: Block, terms: Terms, r: int, grouping: Grouping, link: str, threads: int) -> BlockResult:
-    design = terms.design
+def _solve(
+    block: Block, terms: Terms, r: int, grouping: Grouping, weight: Floats, link: str, threads: int
+) -> BlockResult:
     block.mean[grouping.codes], block.cov[grouping.codes] = block.prior_arrays()
-    weight = design.weight * _age_weight(block, terms.codes[r], grouping, design)
     return solve_block(
-        block, grouping, terms.local_design(r), design.label, weight, terms.offset(r), link=_links.by_name(link),
+        block, grouping, terms.local_design(r), terms.design.label, weight, terms.offset(r), link=_links.by_name(link),
         threads=threads,
     )  # fmt: skip
 
@@ -123,8 +162,7 @@ def _mark(block: Block, grouping: Grouping, solved: NDArray[np.bool_], design: D
 def _objective(
     blocks: Sequence[Block], terms: Terms, free: Sequence[int], groups: dict[int, Grouping], link: str
 ) -> float:
-    losses = _links.by_name(link).loss(terms.design.label, terms.margin)
-    total = float(losses @ terms.design.weight)
+    total = _loss(terms, link, terms.design.weight)
     for r in free:
         mu0, cov0 = blocks[r].prior_arrays()
         centred = blocks[r].mean[groups[r].codes].astype(np.float64) - mu0
@@ -133,3 +171,9 @@ def _objective(
         else:
             total += 0.5 * float((centred**2 / blocks[r].belief.variance0(blocks[r].columns)).sum())
     return total
+
+
+def _loss(terms: Terms, link: str, weight: Floats, without: NDArray[np.int64] | None = None) -> float:
+    """Σ_n w_n ℓ(y_n, η_n), but for some rows."""
+    losses = _links.by_name(link).loss(terms.design.label, terms.margin) * weight
+    return float(losses.sum() - (0.0 if without is None else losses[without].sum()))

@@ -1,11 +1,13 @@
-"""What a model is declared with: settings that make sense, effects with their parents, the columns all of them need."""
+"""What a model is declared with and given: settings and labels that make sense, effects with their parents, columns."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nearline._errors import ConfigError
+from nearline._errors import ConfigError, NearlineWarning
+from nearline.features import Design
 from nearline.glmix import _links
 from nearline.glmix._effects import Effect, Fixed, Loadings, Prior, Random
 
@@ -45,6 +47,16 @@ def check_update(mode: str | None, own: str, cycles: int) -> None:
     check_cycles("partial_fit", cycles)
     if cycles > 1 and (mode or own) == "event":
         raise ConfigError("partial_fit(cycles=...) needs mode='minibatch'; an event updates all blocks jointly")
+
+
+def warn_of_one_label(design: Design) -> None:
+    """Say so when all labels are equal: what is fitted to them is the priors and an intercept without bounds."""
+    labels = design.label[design.weight > 0]
+    if len(labels) > 1 and labels.min() == labels.max():
+        warnings.warn(
+            f"all {len(labels):,} labels of the fit are {labels[0]:g}; check the label column, or fit more history",
+            NearlineWarning, stacklevel=3,
+        )  # fmt: skip
 
 
 def with_parents(fixed: Fixed, random: Sequence[Random | Loadings]) -> list[Effect]:

@@ -133,14 +133,25 @@ class Forgetting:
 class Fixed:
     """The part of the score that all rows share: xᵀ b over the given columns, with an intercept.
 
+    Parameters
+    ----------
+    on
+        Feature columns its coefficients act on; an intercept comes first unless ``intercept=False``.
+    free_intercept
+        Leave the intercept unpenalised in a batch fit (prior precision 1e-6, so that a mode exists). By default it is
+        free unless a prior is given. The stream starts from `prior`, N(0, 1) by default, or from the batch fit.
+
     Examples
     --------
     >>> Fixed("gender", "genres").on
     ('gender', 'genres')
+    >>> Fixed().free_intercept, Fixed(prior=Prior(variance=2.0)).free_intercept
+    (True, False)
     """
 
     on: tuple[str, ...]
     intercept: bool
+    free_intercept: bool
     prior: Prior
     forgetting: Forgetting
     posterior: PosteriorKind
@@ -150,12 +161,15 @@ class Fixed:
         self,
         *on: str,
         intercept: bool = True,
+        free_intercept: bool | None = None,
         prior: Prior | None = None,
         forgetting: Forgetting | None = None,
         posterior: PosteriorKind = "auto",
         rank: int = 16,
     ) -> None:
-        _set(self, on=_columns("Fixed", on), intercept=intercept, prior=prior or Prior(variance=1.0))
+        free = prior is None if free_intercept is None else free_intercept
+        _set(self, on=_columns("Fixed", on), intercept=intercept, free_intercept=free and intercept)
+        _set(self, prior=prior or Prior(variance=1.0))
         _set(self, forgetting=forgetting or Forgetting(), posterior=_kind("Fixed", posterior), rank=rank)
         check_columns("Fixed", self, self.on)
 

@@ -13,11 +13,27 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design, Encoder
-from nearline.glmix import _batch, _declared, _layout, _links, _posterior, _priors, _replay, _save, _stream
+from nearline.glmix import (
+    _batch,
+    _correct,
+    _declared,
+    _layout,
+    _links,
+    _posterior,
+    _priors,
+    _replay,
+    _save,
+    _stream,
+    _try_learn,
+)
+from nearline.glmix._correct import Corrections
 from nearline.glmix._effects import Fixed, Loadings, Random
+from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._replay import Progress
+from nearline.glmix._safety import Safety
 from nearline.glmix._state import Belief, Block
 from nearline.glmix._stream import Learned
+from nearline.glmix._try_learn import Verdicts
 from nearline.schema import Checked, Rejects, Schema
 
 Floats = NDArray[np.float64]
@@ -158,6 +174,78 @@ class GLMix:
         design, _ = self.design(table, learn=True)
         return _stream.replay(self, design, self.mode, every, variances)
 
+    def try_learn(self, table: Any, safety: Safety | None = None, *, shares: bool = False) -> Verdicts:
+        """Learn a tick of events in the model's mode, or leave every posterior as it was, to the bit.
+
+        Rows that are not finite, whose score is beyond the limit or whose step is too long are refused by name; a tick
+        whose outcomes the model holds to be near impossible is rejected as a whole. Vocabulary that a rejected tick
+        brought stays known, at the prior.
+
+        Parameters
+        ----------
+        safety
+            The limits; see `Safety`.
+        shares
+            Also record each block's part of every score, for closer corrections long after the event.
+
+        Examples
+        --------
+        >>> model = GLMix(Schema(label="liked"), random=[Random("user_id")])
+        >>> verdicts = model.try_learn({"user_id": [1, 2], "liked": [1, 0]})
+        >>> verdicts.accepted, verdicts.status.tolist()
+        (True, [0, 0])
+        """
+        return _try_learn.learn(self, table, safety or Safety(), shares)
+
+    def retract(self, table: Any, events: LearnedEvents) -> Corrections:
+        """Undo what events taught: every posterior as if they had never been learned.
+
+        Exact right after the event, and for the identity link with one effect at any time; otherwise within a small
+        part of a posterior standard deviation (``docs/model.md``). What was forgotten since is not taken back.
+
+        Parameters
+        ----------
+        table
+            The rows as they were learned: their features and keys (labels are not needed), or a design.
+        events
+            What `partial_fit` or `try_learn` returned for those rows.
+
+        Raises
+        ------
+        DataError
+            When rows and events are not as many.
+
+        Examples
+        --------
+        >>> model = GLMix(Schema(label="liked"), random=[Random("user_id")])
+        >>> rows = {"user_id": [1], "liked": [1]}
+        >>> learned = model.partial_fit(rows)
+        >>> model.retract(rows, learned.events).applied
+        1
+        >>> round(float(model.predict_proba(rows)[0]), 12)
+        0.5
+        """
+        return _correct.verb(self, table, events)
+
+    def correct(self, table: Any, label: Any, events: LearnedEvents) -> Corrections:
+        """Replace the labels of events that were learned: every posterior as if they had come with the new ones.
+
+            θ' = θ + w Δy V z, V unchanged (identity link; spread over several blocks as event mode does)
+
+        Parameters
+        ----------
+        table, events
+            As for `retract`; the old labels are in `events`.
+        label
+            The new labels (n).
+
+        Returns
+        -------
+        Corrections
+            What was applied, and the events to store in place of the old ones.
+        """
+        return _correct.verb(self, table, events, label)
+
     def fit(
         self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = (), warm: bool = False
     ) -> _batch.Convergence:
@@ -178,9 +266,15 @@ class GLMix:
         -------
         Convergence
             Φ after every cycle, and what was not solved.
+
+        Warns
+        -----
+        NearlineWarning
+            When all labels are equal.
         """
         _declared.check_cycles("fit", cycles)
         design, _ = self.design(table, learn=True)
+        _declared.warn_of_one_label(design)
         return _batch.fit(
             self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads,
             warm,
@@ -195,6 +289,7 @@ class GLMix:
         structure: Literal["scalar", "diagonal", "full"] = "full",
         walks: bool = True,
         half_lives: bool = True,
+        every: int | str | None = None,
         progress: bool = False,
     ) -> _priors.LearnedPriors:
         """Learn priors, random-walk noise and half-lives from history (empirical Bayes); no hand-set λ.
@@ -211,6 +306,9 @@ class GLMix:
             How a random effect's prior covariance is modelled.
         walks, half_lives
             Whether random-walk noise and half-lives are searched (``one_step``).
+        every
+            Rows (``1``) or event time (``"1h"``) between the updates of a replay, which is in the model's own mode
+            (``one_step``); by default one row by event, and a hundredth of history by minibatch.
         progress
             Show a progress bar.
 
@@ -222,7 +320,7 @@ class GLMix:
         design, _ = self.design(table, learn=True)
         return _priors.learn(
             self.blocks, self.encoder.n_slots, design, self.link, method, rounds, structure, walks, half_lives,
-            progress, self.threads,
+            progress, self.threads, self.mode, every,
         )  # fmt: skip
 
     def refresh_priors(self, *, least: int = _stream.LEAST) -> dict[str, Belief]:

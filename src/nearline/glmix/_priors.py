@@ -55,7 +55,7 @@ class LearnedPriors:
 
 def learn(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, method: str, rounds: int, structure: str,
-    walks: bool, half_lives: bool, progress: bool, threads: int,
+    walks: bool, half_lives: bool, progress: bool, threads: int, mode: str, every: int | str | None,
 ) -> LearnedPriors:  # fmt: skip
     """Learn the beliefs of all blocks from history and leave the blocks at their new priors."""
     if structure not in ("scalar", "diagonal", "full"):
@@ -63,7 +63,8 @@ def learn(
     if design.rows == 0:
         raise ConfigError("learn_priors needs history; the table is empty")
     if method == "one_step":
-        found = _search.one_step(blocks, n_slots, design, link, rounds, structure, walks, half_lives, progress)
+        served = _search.Served(mode, every, threads)
+        found = _search.one_step(blocks, n_slots, design, link, rounds, structure, walks, half_lives, progress, served)
     elif method == "evidence":
         found = _evidence.maximise(blocks, n_slots, design, link, 10 * rounds, structure, progress, threads)
     else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.features import Design
-from nearline.glmix import _layout, _posterior, _unseen
+from nearline.glmix import _layout, _links, _posterior, _unseen
 from nearline.glmix._model import GLMix
 from nearline.glmix._state import Belief
 
@@ -90,6 +90,7 @@ class Scorer:
     def __init__(self, model: GLMix, version: str) -> None:
         self.model, self.version = model, version
         self.lock = threading.RLock()
+        self._link = _links.by_name(model.link)
         self._shape: list[int] = []
         self._beliefs: list[Belief] = []
         self._widest = 16
@@ -159,6 +160,10 @@ class Scorer:
         rows = {name: getattr(design, name) for name in _ROWS}
         entities = [None if key is None else design.entities[key] for key in self._keys]
         self._prepared.score(rows, entities, self._known, out, variances)
+
+    def expected(self, margin: Floats) -> Floats:
+        """Expected label (n) at a margin: probability, mean or rate."""
+        return self._link.mean(margin)
 
     def sample(self, design: Design, *, scale: float = 1.0, seed: int = 0, draws: int = DRAWS) -> Draw:
         """Thompson draw of the scores, and how likely each row is to rank first under such a draw.

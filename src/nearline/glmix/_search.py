@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import _links, _priors, _replay
+from nearline.glmix import _links, _minibatch_step, _priors, _replay
 from nearline.glmix._effects import DAY, INTERCEPT, Fixed, Forgetting, PerColumn, Prior, Random, per_column
 from nearline.glmix._state import Belief, Block
 
@@ -40,6 +40,7 @@ MOVE = Proof(1.0, 1e-5)
 # Noise and forgetting that were off are new structure, and history is too short to see what they do in the long run.
 SWITCH_ON = Proof(3.0, 1e-3)
 PARTS = 40
+BATCHES = 100
 EM_STEPS = 6
 
 
@@ -55,11 +56,39 @@ class Setting:
     start: float
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How the model will learn: in which mode, and after how many rows or how much event time.
+
+    Without an interval, events are learned one by one, and minibatches are a hundredth of history.
+    """
+
+    mode: str
+    every: int | str | None
+    threads: int
+
+    def stops(self, design: Design) -> NDArray[np.int64]:
+        """Rows up to which a replay has learned, one per update."""
+        usual = 1 if self.mode == "event" else -(-design.rows // BATCHES)
+        return _replay.stops(design.time, usual if self.every is None else self.every)
+
+    def margin(
+        self, blocks: Sequence[Block], n_slots: int, design: Design, link: str, ends: NDArray[np.int64]
+    ) -> Floats:
+        """Scores (n), each as predicted before its row is learned."""
+        if self.mode == "event":
+            return _replay.replay(blocks, n_slots, design, link, ends).margin
+        return _minibatch_step.replay(blocks, n_slots, design, link, ends, threads=self.threads).margin
+
+
 class _Search:
-    def __init__(self, blocks: Sequence[Block], n_slots: int, design: Design, link: str, tick: Callable[[float], None]):
+    def __init__(
+        self, blocks: Sequence[Block], n_slots: int, design: Design, link: str, served: Served,
+        tick: Callable[[float], None],
+    ) -> None:  # fmt: skip
         self.blocks, self.n_slots, self.design, self.link, self.tick = blocks, n_slots, design, link, tick
-        self.evaluations = 0
-        self.ends = _replay.stops(design.time, 1)
+        self.evaluations, self.served = 0, served
+        self.ends = served.stops(design)
         self.parts = np.linspace(0, design.rows, min(PARTS, design.rows) + 1).astype(np.int64)
         self.weights = np.add.reduceat(design.weight, self.parts[:-1])
         self.best = self.losses()
@@ -74,7 +103,7 @@ class _Search:
         for block in self.blocks:
             block.reset()
         self.evaluations += 1
-        margin = _replay.replay(self.blocks, self.n_slots, self.design, self.link, self.ends).margin
+        margin = self.served.margin(self.blocks, self.n_slots, self.design, self.link, self.ends)
         rows = _links.by_name(self.link).loss(self.design.label, margin)
         sums = np.add.reduceat(rows * self.design.weight, self.parts[:-1])
         self.tick(self.mean(sums))
@@ -109,12 +138,12 @@ class _Search:
 
 def one_step(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, rounds: int, structure: str, walks: bool,
-    half_lives: bool, progress: bool,
+    half_lives: bool, progress: bool, served: Served,
 ) -> tuple[float, float, int]:  # fmt: skip
     """Search all settings; returns (loss before, loss after, evaluations) and leaves the best beliefs in the blocks."""
     settings = _settings(blocks, design, structure, walks, half_lives)
     with progress_bar(progress, rounds * len(settings) * 2) as tick:
-        search = _Search(blocks, n_slots, design, link, tick)
+        search = _Search(blocks, n_slots, design, link, served, tick)
         step = FIRST_STEP
         for _ in range(rounds):
             for setting in settings:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _minibatch_step, _priors, _replay
+from nearline.glmix._learned import LearnedEvents, discounts, recorded
 from nearline.glmix._replay import Progress
 from nearline.schema import Rejects
 
@@ -35,27 +36,32 @@ class Learned:
         Bad rows put aside (with ``divert=True``), each with its reason.
     margin
         The score each row had just before it was learned, on the link scale (event mode).
+    events
+        What each row taught, for `GLMix.correct` and `GLMix.retract` (event mode with every block learning).
     """
 
     rows: int
     refused: NDArray[np.int64]
     rejects: Rejects
     margin: Floats
+    events: LearnedEvents | None = None
 
 
 def update(model: GLMix, design: Design, mode: str, cycles: int, locked: frozenset[str], rejects: Rejects) -> Learned:
     """Learn a batch of events in a mode; blocks named in `locked` are scored and stay as they are."""
     if mode == "event":
-        progress = replay(model, design, mode, 1, False, locked)
+        late = discounts(model.blocks, design)
+        progress = replay(model, design, mode, 1, True, locked)
         refused, margin = np.flatnonzero(progress.refused), progress.margin
+        events = None if locked else recorded(design, late, margin, progress.variance)
     else:
         refused = _minibatch_step.learn(
             model.blocks, model.encoder.n_slots, design, model.link, cycles=cycles, threads=model.threads,
             locked=locked,
         )  # fmt: skip
-        margin = np.full(design.rows, np.nan)
-        _count(model, _learned(design, refused), locked)
-    return Learned(_learned(design, refused), refused, rejects, margin)
+        margin, events = np.full(design.rows, np.nan), None
+        count(model, _learned(design, refused), locked)
+    return Learned(_learned(design, refused), refused, rejects, margin, events)
 
 
 def replay(
@@ -72,7 +78,7 @@ def replay(
         part = design if (start, stop) == (0, design.rows) else design.take(start, stop)
         inside = ends[(ends > start) & (ends <= stop)] - start
         parts.append(_part(model, part, mode, inside, variances, locked))
-        _count(model, _learned(part, np.flatnonzero(parts[-1].refused)), locked)
+        count(model, _learned(part, np.flatnonzero(parts[-1].refused)), locked)
         start = stop
     return _replay.joined(parts)
 
@@ -90,7 +96,8 @@ def _learned(design: Design, refused: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(design.weight > 0)) - len(refused)
 
 
-def _count(model: GLMix, events: int, locked: frozenset[str]) -> None:
+def count(model: GLMix, events: int, locked: frozenset[str] = NOTHING) -> None:
+    """Count events that were learned, and re-estimate the priors where that is due."""
     before, model.events_learned = model.events_learned, model.events_learned + events
     every = model.refresh_every
     if every is not None and before // every < model.events_learned // every:

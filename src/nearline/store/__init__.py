@@ -9,6 +9,7 @@ from nearline.store._recorder import Recorder
 from nearline.store._registry import Follower, Registry
 from nearline.store._runs import Run, Runs
 from nearline.store._schemas import EXAMPLES, OUTCOMES, examples_schema, predictions_schema
+from nearline.store._search import first_at
 from nearline.store._state import Changes, MemoryStateStore, Snapshot, StateStore
 from nearline.store._version import Change, Record, Version
 
@@ -33,6 +34,7 @@ __all__ = [
     "StateStore",
     "Version",
     "examples_schema",
+    "first_at",
     "line",
     "new_line",
     "predictions_schema",

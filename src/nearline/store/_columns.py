@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from nearline._errors import DataError
+from nearline.store._lists import from_list
 
 Columns: TypeAlias = Mapping[str, Any]
-"""Values by column: a list (None is null), a NumPy or Arrow array, or one value for all rows. A column left out is
-null."""
+"""Values by column: a list (None is null), a NumPy or Arrow array, or one value for all rows; one left out is null."""
 Made: TypeAlias = Mapping[str, Callable[[int, int], Any]]
 """Columns that follow from the positions: (first, n) -> Arrow array."""
 
 _MANY = (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray)
+_SIZED: frozenset[Any] = frozenset({list, tuple, np.ndarray})
 
 
 def check_columns(n: int, columns: Columns, known: frozenset[str]) -> None:
@@ -28,9 +29,6 @@ def check_columns(n: int, columns: Columns, known: frozenset[str]) -> None:
     for name, values in columns.items():
         if type(values) in _SIZED and len(values) != n:
             raise DataError(f"has {len(values)} values for {n} rows", column=name)
-
-
-_SIZED: frozenset[Any] = frozenset({list, tuple, np.ndarray})
 
 
 def to_batch(schema: Any, first: int, parts: Sequence[tuple[int, Columns]], made: Made) -> Any:
@@ -46,9 +44,12 @@ def to_batch(schema: Any, first: int, parts: Sequence[tuple[int, Columns]], made
     for field in schema:
         name = field.name
         try:
-            arrays.append(made[name](first, total) if name in made else _column(field.type, name, parts, total))
+            array = made[name](first, total) if name in made else _column(field.type, name, parts, total)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"does not fit {field.type} ({error})", column=name) from error
+        if len(array) != total:
+            raise DataError(f"has {len(array)} values for {total} rows", column=name)
+        arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -62,8 +63,7 @@ def _column(dtype: Any, name: str, parts: Sequence[tuple[int, Columns]], total: 
     values: list[Any] = [columns.get(name) for _, columns in parts]
     kinds = {type(value) for value in values}
     if kinds == {list}:
-        # One conversion for all: a call costs as much as a hundred numbers.
-        return pa.array(values[0] if len(values) == 1 else list(chain.from_iterable(values)), dtype)
+        return from_list(values[0] if len(values) == 1 else list(chain.from_iterable(values)), dtype)
     if kinds == {np.ndarray} and len({value.dtype for value in values}) == 1:
         return pa.array(values[0] if len(values) == 1 else np.concatenate(values), dtype)
     if not any(issubclass(kind, _MANY) for kind in kinds) and all(value == values[0] for value in values):

@@ -25,6 +25,11 @@ def refused(path: Path, doing: str, error: OSError) -> StateError:
     return StateError(f"{path}: cannot {doing}: {error.strerror or error}{'; ' + fix if fix else ''}")
 
 
+def gone(error: FileNotFoundError) -> StateError:
+    """A file that was there when the log was opened."""
+    return StateError(f"{error.filename or error}: the file is gone; restore it from a copy")
+
+
 def damaged(path: Path, where: str, problem: str) -> StateError:
     """Bytes that are not what was written."""
     return StateError(f"{path}, {where}: {problem}; restore the file from a copy, or move it and all later ones away")

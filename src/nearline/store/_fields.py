@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from nearline._errors import ConfigError, DataError, StateError
 
+_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+
 
 def checked_schema(schema: Any) -> Any:
     """The schema, without metadata, when a log can keep it.
@@ -16,13 +18,15 @@ def checked_schema(schema: Any) -> Any:
     Raises
     ------
     ConfigError
-        No column, a column twice, or dictionary-encoded values (a stream would need their dictionaries beside them).
+        No column, a column twice, string views, or dictionary-encoded values (a stream would need their dictionaries).
     """
     if not schema.names or len(set(schema.names)) < len(schema.names):
         raise ConfigError(f"a log needs columns with distinct names, not {schema.names}")
     for field in schema:
         if pa.types.is_dictionary(field.type):
             raise ConfigError(f"column {field.name!r}: a log keeps plain values; use {field.type.value_type}")
+        if field.type in _VIEWS:
+            raise ConfigError(f"column {field.name!r}: rows of {field.type} cannot be taken; use {_VIEWS[field.type]}")
     return schema.remove_metadata()
 
 

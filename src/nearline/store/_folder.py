@@ -46,6 +46,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync(path: Path) -> None:
+    """Make what a file holds durable."""
+    try:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise refused(path, "make the file durable", error) from error
+
+
 def remove(path: Path) -> None:
     """Remove a file, durably; one that is gone already is no fault."""
     try:

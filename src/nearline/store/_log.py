@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,11 @@ from numpy.typing import ArrayLike
 
 from nearline._errors import ConfigError, StateError
 from nearline.store import _upkeep
+from nearline.store._faults import gone
 from nearline.store._fields import check_batch, checked_schema
-from nearline.store._folder import Mark, lock, remove_leftovers
-from nearline.store._opening import load
-from nearline.store._recent import Recent
+from nearline.store._folder import Mark, lock
+from nearline.store._opening import readable, writable
+from nearline.store._recent import Recent, joined
 from nearline.store._sealed import RowGroups
 from nearline.store._segment import Appender, ArrowSegment, new_segment
 from nearline.store._view import View
@@ -162,7 +164,7 @@ class Log:
                 self._pending.clear()
                 appender.drop(self.end)
                 raise
-            self._publish(appender.segment.end)
+            self._publish(appender.segment)
             # The rows are durable whether or not the mark follows: it is a lower bound.
             with suppress(StateError):
                 self._mark.write(self.end)
@@ -191,7 +193,7 @@ class Log:
                 return
             except FileNotFoundError as error:
                 if view is self._view:
-                    raise _gone(error) from error
+                    raise gone(error) from error
 
     def take(self, positions: ArrayLike) -> Any:
         """`pyarrow.Table` of the rows at positions, in that order; a position may come twice.
@@ -297,53 +299,34 @@ class Log:
         if self.read_only:
             self._load_reader()
             return
-        remove_leftovers(self.folder)
-        segments, notes = load(self.folder, self.schema, self._mark.read(), self._cache, repair=True)
+        segments, last, notes = writable(self.folder, self.schema, self._mark.read(), self._cache)
         for note in notes:
             _logger.warning("%s: %s", self.folder, note)
         self.notes += notes
-        end = segments[-1].end if segments else 0
-        last = segments[-1] if segments else None
-        if not isinstance(last, ArrowSegment) or not last.written.equals(self.schema):
-            if last is not None and last.end == last.first:
-                segments.pop()
-            last = new_segment(self.folder, end, self.schema)
-            segments.append(last)
         self._appender = Appender(last)
         self._pending.clear()
-        self._appender.sync()
-        self._view = View(self.schema, tuple(segments), recent or self._remembered(last), end)
-        self._mark.write(end, sync=True)
+        self._view = View(self.schema, tuple(segments), recent or self._remembered(last), last.end)
+        self._mark.write(last.end, sync=True)
 
     def _load_reader(self) -> None:
-        if not self.folder.is_dir():
-            raise StateError(f"{self.folder}: there is no log; a writer creates it")
-        for attempt in range(10):
-            # The mark first: what it says is then in the segments.
-            durable = self._mark.read()
-            try:
-                segments, _ = load(self.folder, self.schema, durable, self._cache, repair=False)
-            except FileNotFoundError as error:
-                if attempt == 9:
-                    raise _gone(error) from error
-                continue
-            break
-        end = durable if self._mark.path.exists() else segments[-1].end if segments else 0
+        segments, end = readable(self.folder, self.schema, self._mark, self._cache)
         self._view = View(self.schema, tuple(segments), Recent.empty(self.schema, end), end)
 
     def _remembered(self, segment: ArrowSegment) -> Recent:
         recent = Recent.empty(self.schema, segment.first)
-        for _, batch in segment.all_batches():
-            recent = recent.added(batch, self.memory_bytes)
+        for (_, batch), lo, hi in zip(segment.all_batches(), segment.offsets, segment.offsets[1:]):
+            recent = recent.added(batch, hi - lo, self.memory_bytes)
         return recent
 
-    def _publish(self, end: int) -> None:
+    def _publish(self, segment: ArrowSegment) -> None:
         batch = self._pending[0]
         if len(self._pending) > 1:
-            batch = pa.Table.from_batches(self._pending).combine_chunks().to_batches()[0]
+            batch = joined(pa.Table.from_batches(self._pending))
         self._pending.clear()
         view = self._view
-        self._view = View(self.schema, view.segments, view.recent.added(batch, self.memory_bytes), end)
+        size = segment.size - segment.offsets[bisect_left(segment.bounds, view.end)]
+        recent = view.recent.added(batch, size, self.memory_bytes)
+        self._view = View(self.schema, view.segments, recent, segment.end)
 
     def _full(self, segment: ArrowSegment) -> bool:
         return segment.end - segment.first >= self.segment_rows or segment.size >= self.segment_bytes
@@ -379,7 +362,7 @@ class Log:
                     if self.read_only:
                         self.refresh()
                         continue
-                    raise _gone(error) from error
+                    raise gone(error) from error
 
     def _writer(self) -> Appender:
         if self.read_only:
@@ -399,7 +382,3 @@ class Log:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def _gone(error: FileNotFoundError) -> StateError:
-    return StateError(f"{error.filename or error}: the file is gone; restore it from a copy")

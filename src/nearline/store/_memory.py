@@ -14,8 +14,6 @@ from nearline.store._fields import check_batch, checked_schema
 from nearline.store._recent import Recent
 from nearline.store._view import View
 
-_UNLIMITED = 1 << 62
-
 
 class MemoryLog:
     """The same methods as `Log`, in memory: what is gone with the process is all that differs.
@@ -73,7 +71,7 @@ class MemoryLog:
             recent = self._view.recent
             for position, batch in self._batches:
                 if position >= self.end:
-                    recent = recent.added(batch, _UNLIMITED)
+                    recent = recent.added(batch, 0, 1)
             self._view = View(self.schema, (), recent, self._next)
             return self._next
 
@@ -152,5 +150,5 @@ def _gathered(schema: Any, begin: int, batches: list[tuple[int, Any]], end: int)
     recent = Recent.empty(schema, begin)
     for position, batch in batches:
         if position < end:
-            recent = recent.added(batch, _UNLIMITED)
+            recent = recent.added(batch, 0, 1)
     return recent

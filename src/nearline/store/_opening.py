@@ -7,11 +7,59 @@ from pathlib import Path
 from typing import Any
 
 from nearline._errors import StateError
-from nearline.store._faults import refused
-from nearline.store._folder import remove, segment_paths
+from nearline.store._faults import gone, refused
+from nearline.store._folder import Mark, remove, remove_leftovers, segment_paths, sync
 from nearline.store._sealed import ParquetSegment, RowGroups
-from nearline.store._segment import ArrowSegment, open_segment
+from nearline.store._segment import ArrowSegment, new_segment, open_segment
 from nearline.store._view import Segment
+
+_ATTEMPTS = 10  # files that a writer seals or removes between two looks
+
+
+def writable(
+    folder: Path, schema: Any, durable: int, cache: RowGroups
+) -> tuple[list[Segment], ArrowSegment, list[str]]:
+    """Segments, all of them durable, the last one, which can be appended to, and what was cut off or removed.
+
+    Raises
+    ------
+    StateError
+        Damage, a gap, rows missing; or the system refuses.
+    """
+    remove_leftovers(folder)
+    segments, notes = load(folder, schema, durable, cache, repair=True)
+    last = segments[-1] if segments else None
+    if isinstance(last, ArrowSegment):
+        sync(last.path)
+        if last.written.equals(schema):
+            return segments, last, notes
+        if last.end == last.first:
+            segments.pop()
+    active = new_segment(folder, last.end if last else 0, schema)
+    return [*segments, active], active, notes
+
+
+def readable(folder: Path, schema: Any, mark: Mark, cache: RowGroups) -> tuple[list[Segment], int]:
+    """Segments as they are now, beside a writer or without one, and the durable end.
+
+    Raises
+    ------
+    StateError
+        There is no log; damage, a gap, rows missing.
+    """
+    if not folder.is_dir():
+        raise StateError(f"{folder}: there is no log; a writer creates it")
+    for _ in range(_ATTEMPTS):
+        # The mark first: what it says is then in the segments.
+        durable = mark.read()
+        try:
+            segments, _ = load(folder, schema, durable, cache, repair=False)
+        except FileNotFoundError as error:
+            fault = error
+            continue
+        end = segments[-1].end if segments else 0
+        return segments, durable if mark.path.exists() else end
+    raise gone(fault)
 
 
 def load(folder: Path, schema: Any, durable: int, cache: RowGroups, *, repair: bool) -> tuple[list[Segment], list[str]]:

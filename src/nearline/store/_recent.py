@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline._errors import DataError
+
 Positions: TypeAlias = NDArray[np.int64]
 
 _TIERS = (256, 4096, 32768)
@@ -29,21 +31,20 @@ class Recent:
     chunks: tuple[Any, ...] = ()
     starts: tuple[int, ...] = ()
     end: int = 0
-    size: int = 0
+    sizes: tuple[int, ...] = ()
 
     @classmethod
     def empty(cls, schema: Any, at: int) -> Recent:
         """No rows, the next one being at a position."""
         return cls(schema, at, end=at)
 
-    def added(self, batch: Any, budget: int) -> Recent:
-        """With a batch more, and without the oldest chunks that exceed the budget in bytes; the newest one stays."""
-        chunks, size = _merged([*self.chunks, batch]), self.size + batch.nbytes
-        start = self.start
-        while size > budget and len(chunks) > 1:
-            oldest = chunks.pop(0)
-            size, start = size - oldest.nbytes, start + oldest.num_rows
-        return self._of(start, chunks, size)
+    def added(self, batch: Any, size: int, budget: int) -> Recent:
+        """With a batch more, of a size in bytes, and without the oldest chunks beyond the budget; the newest stays."""
+        chunks, sizes = _merged([*self.chunks, batch], [*self.sizes, size])
+        start, total, drop = self.start, sum(sizes), 0
+        while total > budget and drop < len(chunks) - 1:
+            total, start, drop = total - sizes[drop], start + chunks[drop].num_rows, drop + 1
+        return self._of(start, chunks[drop:], sizes[drop:])
 
     def cut(self, end: int) -> Recent:
         """Without the rows from a position on."""
@@ -52,14 +53,14 @@ class Recent:
         if end >= self.end:
             return self
         chunks = self.table(self.start, end).combine_chunks().to_batches()
-        return self._of(self.start, chunks, sum(chunk.nbytes for chunk in chunks))
+        return self._of(self.start, chunks, [chunk.nbytes for chunk in chunks])
 
-    def _of(self, start: int, chunks: Sequence[Any], size: int) -> Recent:
+    def _of(self, start: int, chunks: Sequence[Any], sizes: Sequence[int]) -> Recent:
         starts, at = [], start
         for chunk in chunks:
             starts.append(at)
             at += chunk.num_rows
-        return Recent(self.schema, start, tuple(chunks), tuple(starts), at, size)
+        return Recent(self.schema, start, tuple(chunks), tuple(starts), at, tuple(sizes))
 
     def table(self, lo: int, hi: int) -> Any:
         """Rows [lo, hi), which must be here."""
@@ -81,12 +82,28 @@ class Recent:
         ]
 
 
-def _merged(chunks: list[Any]) -> list[Any]:
+def joined(table: Any) -> Any:
+    """The rows of a table, at least one, as one batch.
+
+    Raises
+    ------
+    DataError
+        The strings of a column have more than 2 GiB together.
+    """
+    batches = table.combine_chunks().to_batches()
+    if len(batches) != 1:
+        size = f"{len(table)} rows, {table.nbytes >> 20} MiB"
+        raise DataError(f"{size}, are too much for one batch", fix="commit more often")
+    return batches[0]
+
+
+def _merged(chunks: list[Any], sizes: list[int]) -> tuple[list[Any], list[int]]:
     for tier in _TIERS:
         begin, rows = len(chunks), 0
         while begin and chunks[begin - 1].num_rows < tier:
             begin -= 1
             rows += chunks[begin].num_rows
-        if rows >= tier and len(chunks) - begin > 1 and sum(chunk.nbytes for chunk in chunks[begin:]) < _CHUNK_BYTES:
+        if rows >= tier and len(chunks) - begin > 1 and sum(sizes[begin:]) < _CHUNK_BYTES:
             chunks[begin:] = pa.Table.from_batches(chunks[begin:]).combine_chunks().to_batches()
-    return chunks
+            sizes[begin:] = [sum(sizes[begin:])]
+    return chunks, sizes

@@ -96,6 +96,9 @@ class Recorder:
             raise ConfigError(
                 "Recorder: max_rows, group_rows and flush_rows must be positive, flush_seconds not negative"
             )
+        required = [field.name for field in log.schema if not field.nullable and field.name not in (made or {})]
+        if required:
+            raise ConfigError(f"Recorder: column {required[0]!r} must be nullable, since rows can turn out void")
         self._log, self._made, self.durable = log, dict(made or {}), durable
         self._known = frozenset(log.schema.names) - self._made.keys()
         self._max_rows, self._group_rows = max_rows, group_rows
@@ -208,6 +211,8 @@ class Recorder:
 
     def _write(self, group: list[_Submission], faults: dict[int, BaseException]) -> None:
         self._fill(group[0].first)
+        if self._log.next != group[0].first:
+            raise StateError(f"the log goes on at {self._log.next}, not {group[0].first}: somebody else appends to it")
         for batch in self._batches(group, faults):
             self._log.append(batch)
         self._log.commit()

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
@@ -28,6 +27,9 @@ from nearline.store._faults import refused
 
 _TAG = re.compile(r"[a-z2-7]{8}")
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
+
+_LOW = 10_000
+_DIGIT_ROWS = (np.arange(_LOW)[:, None] // np.array([1000, 100, 10, 1]) % 10 + ord("0")).astype(np.uint8)
 
 MALFORMED = "not a prediction id"
 UNKNOWN = "no run of this server gave out such an id"
@@ -53,9 +55,21 @@ class Run:
         return [f"{tag}-{position}" for position in range(first, first + n)]
 
     def column(self, first: int, n: int) -> Any:
-        """The same ids as an Arrow array of strings, made without the interpreter."""
-        positions = pa.array(np.arange(first, first + n)).cast(pa.string())
-        return pc.binary_join_element_wise(self.tag, positions, "-")
+        """The same ids as an Arrow array of strings."""
+        parts = []
+        for lo in (first, *range((first // _LOW + 1) * _LOW, first + n, _LOW)):
+            parts.append(self._stretch(lo, min((lo // _LOW + 1) * _LOW, first + n)))
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+    def _stretch(self, lo: int, hi: int) -> Any:
+        """Ids of positions [lo, hi) that differ in their last four digits only: one row of bytes each."""
+        if lo < _LOW:
+            return pa.array(self.ids(lo, max(hi - lo, 0)), pa.string())
+        head = np.frombuffer(f"{self.tag}-{lo // _LOW}".encode(), np.uint8)
+        rows = np.empty((hi - lo, len(head) + 4), np.uint8)
+        rows[:, : len(head)], rows[:, len(head) :] = head, _DIGIT_ROWS[lo % _LOW : lo % _LOW + hi - lo]
+        offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+        return pa.Array.from_buffers(pa.string(), hi - lo, [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
 
 
 class Runs:
@@ -123,16 +137,20 @@ class Runs:
             What the log of predictions holds.
         """
         found, reasons = [], {}
-        bounds, digits_of = self._bounds, _DIGITS.fullmatch
+        bounds = self._bounds
         for row, name in enumerate(ids):
-            tag, digits = (name[:8], name[9:]) if isinstance(name, str) else ("", "")
-            span = bounds.get(tag)
-            position = int(digits) if span and name[8:9] == "-" and digits_of(digits) else -1
-            if span and first <= position < end and span[0] <= position < span[1]:
+            try:
+                tag, position = name[:8], int(name[9:])
+                begin, stop = bounds[tag]
+                # Written anew, so that an id has one spelling.
+                good = first <= position < end and begin <= position < stop and name == f"{tag}-{position}"
+            except (TypeError, ValueError, KeyError):
+                good = False
+            if good:
                 found.append(position)
-                continue
-            found.append(-1)
-            reasons[row] = self._reason(name, first, end)
+            else:
+                found.append(-1)
+                reasons[row] = self._reason(name, first, end)
         return np.array(found, np.int64), reasons
 
     def run_of(self, position: int) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -66,7 +67,7 @@ class ParquetSegment:
             footer, self._sums = checksums.checked(path)
             self._metadata = pq.read_metadata(path)
             self._ends = [0, *checksums.group_ends(self._metadata, footer)]
-            self.written = self._metadata.schema.to_arrow_schema().remove_metadata()
+            self.written = _arrow_schema(self._metadata)
             note = json.loads(self._metadata.metadata[_KEY])
             lengths = np.array(note["batches"], np.int64)
             groups = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
@@ -134,6 +135,12 @@ class ParquetSegment:
         """Raise FileNotFoundError when a compaction has put another file under this name: the reader looks again."""
         if self.path.stat().st_ino != self._inode:
             raise FileNotFoundError(self.path)
+
+
+def _arrow_schema(metadata: Any) -> Any:
+    """The schema as it was before Parquet, which keeps some types (seconds, say) as others."""
+    kept = base64.b64decode(metadata.metadata[b"ARROW:schema"])
+    return pa.ipc.read_schema(pa.py_buffer(kept)).remove_metadata()
 
 
 def write_sealed(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nearline.store._folder import Mark, remove
+from nearline.store._recent import joined
 from nearline.store._sealed import ROW_GROUP, ParquetSegment, RowGroups, write_sealed
 from nearline.store._segment import ArrowSegment, new_segment
 from nearline.store._view import Segment, View
@@ -73,7 +74,7 @@ def _shorten(folder: Path, segment: Segment, end: int) -> None:
     """Rewrite a segment up to an end, the last append cut short where needed."""
     edge = bisect_right(segment.bounds, end) - 1
     edges = [*segment.bounds[: edge + 1], *([end] if segment.bounds[edge] < end else [])]
-    rows = [segment.table(lo, hi).combine_chunks().to_batches()[0] for lo, hi in pairwise(edges)]
+    rows = [joined(segment.table(lo, hi)) for lo, hi in pairwise(edges)]
     new_segment(folder, segment.first, segment.schema, rows)
     if isinstance(segment, ParquetSegment):
         remove(segment.path)

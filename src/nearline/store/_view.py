@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from nearline._errors import StateError
-from nearline.store._recent import Positions, Recent
+from nearline.store._recent import Positions, Recent, joined
 from nearline.store._sealed import ParquetSegment
 from nearline.store._segment import ArrowSegment
 
@@ -83,7 +83,7 @@ class View:
     def batches(self, after: int) -> Iterator[tuple[int, Any]]:
         """(first position, batch) of each append from a position on."""
         for begin, marks in self._appends(after):
-            rows = self.table(begin, marks[-1]).combine_chunks().to_batches()[0]
+            rows = joined(self.table(begin, marks[-1]))
             for lo, hi in zip([begin, *marks], marks):
                 yield lo, rows.slice(lo - begin, hi - lo)
 

@@ -4,6 +4,7 @@ import { IntervalChart, LineChart, fit, html, say } from "./chart.js";
 import { NONE, ago, bytes, clock, count, fixed, milliseconds, moment, percent, perSecond, seconds, signed } from "./format.js";
 import { follow } from "./live.js";
 import { offer, open, prepare } from "./rollback.js";
+import { Kept, calibrations, losses, span } from "./smooth.js";
 
 const $ = (id) => document.getElementById(id);
 const put = (id, text) => say($(id), text);
@@ -26,18 +27,23 @@ function show(status) {
   heard = Date.now();
   trouble = null;
   connection();
-  const parts = { freshness, lift, quality, traffic, joins, guard, versions, busiest, model };
-  for (const part of Object.values(parts)) part(status);
+  for (const part of [freshness, lift, quality, traffic, joins, guard, versions, busiest, model]) {
+    try { part(status); } catch (error) { console.error(error); } // one part that cannot be drawn must not hide the others
+  }
   const bare = !(status.model?.learned > 0) && !(status.quality?.series?.length > 0);
   $("empty").hidden = !bare;
 }
 
-function freshness({ freshness: f = {}, quality: q = {} }) {
+const lags = new Kept(600);
+
+function freshness({ freshness: f = {}, quality: q = {}, time }) {
   put("fresh-p50", milliseconds(f.p50_ms));
   put("fresh-p99", milliseconds(f.p99_ms));
   put("fresh-lag", seconds(f.lag_s));
   put("fresh-waiting", count(f.waiting));
-  charts.lag.update(q.series ?? []);
+  lags.add({ time, lag_s: f.lag_s });
+  const sent = (q.series ?? []).some((p) => Number.isFinite(p.lag_s));
+  charts.lag.update(sent ? q.series : lags.points);
 }
 
 const VERDICTS = {
@@ -54,6 +60,9 @@ function lift({ quality: q = {} }) {
   put("lift-mean", known ? signed(4)(l.mean) : NONE);
   put("lift-interval", known ? `${signed(4)(l.low)} to ${signed(4)(l.high)}` : NONE);
   put("lift-n", count(l.n));
+  const r = q.lift_recent ?? {};
+  put("lift-recent", signed(4)(r.mean));
+  $("lift-recent").parentNode.hidden = !(r.n > 0);
   const share = known && q.stale?.log_loss > 0 ? ` That is ${percent(Math.abs(l.mean) / q.stale.log_loss)} of the stale model's loss.` : "";
   put("lift-verdict", VERDICTS[tone] + (tone === "good" ? share : ""));
   $("lift-verdict").dataset.tone = $("lift-mean").dataset.tone = tone;
@@ -62,8 +71,10 @@ function lift({ quality: q = {} }) {
 
 function quality({ quality: q = {}, versions: v = {} }) {
   const marks = (v.history ?? []).filter(({ action }) => /publish|roll/i.test(action ?? "")).map(mark);
-  charts.loss.update(q.series ?? [], marks);
-  charts.calibration.update((q.series ?? []).map(calibrations), marks);
+  const series = q.series ?? [], keys = MODELS.map(({ key }) => key);
+  charts.loss.update(losses(series, keys), marks);
+  charts.calibration.update(calibrations(series, keys), marks);
+  put("averaged", span(series) === null ? "" : `Curves are means over the last ${seconds(span(series))}.`);
   for (const { key } of MODELS) {
     for (const [name, format] of [["log_loss", fixed(4)], ["auc", fixed(4)], ["calibration", fixed(3)]]) put(`${key}-${name}`, format(q[key]?.[name]));
   }
@@ -72,8 +83,6 @@ function quality({ quality: q = {}, versions: v = {} }) {
   put("flips", Number.isInteger(flips) && flips > 1 ? count(flips) : percent(flips));
 }
 
-// `calibration` is the live model's; the other two are drawn where the service sends them.
-const calibrations = (p) => ({ time: p.time, live: p.calibration, stale: p.calibration_stale, fixed: p.calibration_fixed });
 const mark = (h) => ({ time: h.time, text: `${clock(h.time)} ${words(h.action)} ${h.version}`, tone: /roll/i.test(h.action) ? "warn" : "calm" });
 const words = (action) => String(action ?? "").replaceAll("_", " ");
 
@@ -96,12 +105,14 @@ const JOINS = [
   ["corrected", "Corrected", "Labels that changed: the old one was unlearned, the new one learned", ""],
   ["retracted", "Retracted", "Labels taken back and unlearned", ""],
   ["repeated", "Repeated", "The same outcome again: nothing to do", ""],
+  ["failed", "Failed", "Updates that came out not finite: nothing was learned from them", "fault"],
   ["refused", "Refused", "Outcomes for predictions that are not known", "alarm"],
   ["quarantined", "Quarantined", "Rows set aside because they cannot be learned from", "alarm"],
 ].map(([key, name, means, kind]) => ({ key, name, means, kind }));
 
 function joins({ joins: j = {} }) {
-  fit($("joins"), JOINS, (parent) => {
+  const shown = JOINS.filter(({ key, kind }) => kind !== "fault" || j[key] > 0);
+  fit($("joins"), shown, (parent) => {
     const row = html("div", parent), term = html("dt", row);
     html("i", term);
     html("span", term);
@@ -110,7 +121,7 @@ function joins({ joins: j = {} }) {
     const [swatch, label] = row.firstChild.children;
     swatch.className = kind === "part" ? `swatch ${key}` : "swatch";
     row.title = means;
-    row.dataset.tone = kind === "alarm" && j[key] > 0 ? "bad" : "";
+    row.dataset.tone = ["alarm", "fault"].includes(kind) && j[key] > 0 ? "bad" : "";
     say(label, name);
     say(row.lastChild, count(j[key]));
     row.lastChild.id = `join-${key}`;
@@ -123,13 +134,15 @@ function joins({ joins: j = {} }) {
 
 const GUARD = { watching: ["Guard watching", "good"], rolled_back: ["Guard rolled back", "warn"], off: ["Guard off", "idle"] };
 
-function guard({ guard: g = {} }) {
+function guard({ guard: g = {}, error }) {
   const [text, tone] = GUARD[g.state] ?? [`Guard ${words(g.state) || NONE}`, "idle"];
   put("guard-text", text);
   $("guard").dataset.tone = tone;
   $("guard").title = g.reason || "Watches whether the live model does worse than the stale one, and rolls back if so";
   put("guard-notice", g.state === "rolled_back" ? `The guard rolled back${g.reason ? `: ${g.reason}` : "."}` : "");
   $("guard-notice").hidden = g.state !== "rolled_back";
+  put("stopped", error ? `Learning has stopped: ${error}` : "");
+  $("stopped").hidden = !error;
 }
 
 let versionsSeen = "";
@@ -138,8 +151,8 @@ function versions({ versions: v = {}, model: m = {}, time }) {
   put("version", m.version ?? v.live ?? NONE);
   const history = v.history ?? [];
   $("history-empty").hidden = history.length > 0;
-  const seen = JSON.stringify([v.live, history]);
-  if (seen !== versionsSeen) fit($("history"), history, versionRow, (row, item) => fillVersion(row, item, v.live));
+  const seen = JSON.stringify([v.live, m.base, history]);
+  if (seen !== versionsSeen) fit($("history"), history, versionRow, (row, item) => fillVersion(row, item, v.live, m.base));
   versionsSeen = seen;
   [...$("history").children].forEach((row, k) => say(row.querySelector("time"), ago(time - history[k].time)));
   offer([...new Set(history.map(({ version }) => String(version)))].filter((version) => version !== v.live));
@@ -158,15 +171,16 @@ function versionRow(parent) {
   button.addEventListener("click", () => open(row.dataset.version));
 }
 
-function fillVersion(row, { time, action, version, who, why }, live) {
+// The live version itself is rarely in the history: it has learned on from its base, which is.
+function fillVersion(row, { time, action, version, who, why }, live, base) {
   const [top, reasonLine, button] = row.children;
   const [code, verb, pill, when] = top.children;
   row.dataset.version = version;
   say(code, String(version));
   say(verb, words(action) + (who ? ` by ${who}` : ""));
-  say(pill, "Live");
+  say(pill, version === live ? "Live" : "Base of the live one");
   const first = [...row.parentNode.children].findIndex((other) => other.dataset.version === String(version)) === [...row.parentNode.children].indexOf(row);
-  pill.hidden = version !== live || !first;
+  pill.hidden = !first || (version !== live && version !== base);
   button.hidden = version === live || !first;
   button.setAttribute("aria-label", `Roll back to ${version}`);
   when.title = moment(time);

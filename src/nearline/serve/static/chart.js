@@ -124,7 +124,9 @@ export class LineChart {
     const values = this.points.flatMap((p) => this.lines.map(({ key }) => p[key])).filter(Number.isFinite);
     if (this.include !== undefined) values.push(this.include);
     const [least, most] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
-    const pad = (most - least || Math.abs(most) || 1) * 0.08;
+    // a spread of rounding errors is none
+    const spread = most - least > 1e-9 * Math.abs(most) ? most - least : Math.abs(most) || 1;
+    const pad = spread * 0.08;
     const low = least >= 0 ? Math.max(0, least - pad) : least - pad, high = most + pad;
     const [from, to] = [this.points[0].time, this.points.at(-1).time];
     return {
@@ -255,7 +257,7 @@ export class IntervalChart {
     this.box.classList.toggle("blank", !known);
     if (!known || !width) return;
     const [least, most] = [Math.min(0, low), Math.max(0, high)];
-    const pad = (most - least || 1) * 0.12, from = least - pad, to = most + pad;
+    const pad = Math.max(most - least, 1e-9) * 0.12, from = least - pad, to = most + pad;
     const x = (v) => 8 + ((v - from) / (to - from)) * (width - 16);
     set(this.svg, { viewBox: `0 0 ${width} 52`, width, height: 52, class: this.tone });
     const step = niceStep(to - from, Math.max(2, Math.floor(width / 90)));

@@ -39,10 +39,10 @@ async function submit(done) {
   else sessionStorage.removeItem(KEY);
   $("confirm").disabled = true;
   try {
-    const problem = await post(to ? { to, why } : { why }, token);
-    if (problem) return complain(problem.text, problem.field);
+    const { problem, field, version } = await post(to ? { to, why } : { why }, token);
+    if (problem) return complain(problem, field);
     $("dialog").close();
-    done(to ? `Rolled back to ${to}.` : "Rolled back to the version before.");
+    done(`Rolled back: version ${version} is live.`);
   } finally {
     $("confirm").disabled = false;
   }
@@ -52,11 +52,11 @@ async function post(order, token) {
   const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
   const request = { method: "POST", headers, body: JSON.stringify(order), signal: AbortSignal.timeout(15000) };
   const answer = await fetch("versions/rollback", request).catch(() => null);
-  if (!answer) return { text: "The service did not answer. Look at the history below before trying again." };
-  if (answer.ok) return null;
+  if (!answer) return { problem: "The service did not answer. Look at the history below before trying again." };
+  if (answer.ok) return answer.json();
   const refused = answer.status === 401 || answer.status === 403;
   if (refused) sessionStorage.removeItem(KEY);
-  return { text: await reason(answer), field: refused ? "token" : undefined };
+  return { problem: await reason(answer), field: refused ? "token" : undefined };
 }
 
 function complain(text, field) {

@@ -1,0 +1,45 @@
+"""Waiting for rows to be durable: callbacks in a recorder's thread become futures of the event loop.
+
+A group commit finishes many requests at once. They are handed over in one wake-up of the loop, not in one each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+Done: TypeAlias = Callable[[BaseException | None], None]
+
+
+class Acknowledger:
+    """Futures of one event loop that other threads complete."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._finished: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._woken = False
+
+    def future(self) -> tuple[asyncio.Future[None], Done]:
+        """A future, and the callback that completes it from any thread."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        return future, partial(self._finish, future)
+
+    def _finish(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+        self._finished.append((future, error))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._woken = False  # before looking: who comes later wakes the loop again
+        while self._finished:
+            future, error = self._finished.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)

@@ -1,0 +1,153 @@
+"""POST /predict: rows to scores, recorded before they leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import repeat
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.features import Design
+from nearline.glmix import Draw
+from nearline.serve import _arrow
+from nearline.serve._acknowledge import Acknowledger
+from nearline.serve._asgi import ARROW, JSON, Answer
+from nearline.serve._messages import (
+    Contribution,
+    Expectation,
+    FullExpectation,
+    FullProbability,
+    Predictions,
+    Probability,
+    Sample,
+    predict_request,
+)
+from nearline.serve._problems import Problem
+from nearline.serve._service import Live, Service
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Predict:
+    """The route. It decodes for the version that is live now."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._live: Live | None = None
+        self._decoder: Any = None
+
+    async def __call__(self, body: bytes, media: str, query: bytes, waiter: Acknowledger) -> Answer:
+        """Answer one request once its predictions are durable.
+
+        Raises
+        ------
+        Problem, msgspec.DecodeError, DataError, Overloaded
+            What the request is refused for; nothing is recorded then.
+        """
+        live, now = self._service.live, self._service.now()
+        if media == ARROW:
+            return await self._arrow(live, now, body, query, waiter)
+        request = self._decoded(live, body)
+        n = len(request.rows)
+        design, columns = live.rows.encode(request.rows, now)
+        if not n:
+            return Answer(b'{"predictions":[]}', JSON, 0)
+        margin = live.scorer.score(design).margin
+        draw = await self._drawn(live, design, request.sample) if request.sample else None
+        explained = await self._explained(live, design) if request.explain else None
+        ids = await self._record(live, now, design, columns, margin, draw, waiter)
+        return Answer(_encode(Predictions(_predictions(live, ids, margin, draw, explained))), JSON, n)
+
+    def _decoded(self, live: Live, body: bytes) -> Any:
+        if live is not self._live:
+            request = predict_request(live.rows.Row, self._service.limits.rows)
+            self._live, self._decoder = live, msgspec.json.Decoder(request)
+        return self._decoder.decode(body)
+
+    async def _arrow(self, live: Live, now: float, body: bytes, query: bytes, waiter: Acknowledger) -> Answer:
+        wanted = _sample_of(query)
+        table = _arrow.read(body, self._service.limits.rows)
+        n = table.num_rows
+        with live.scorer.lock:  # checking a table walks through the vocabulary, which must not grow meanwhile
+            design, columns = live.rows.encode_table(table, now)
+        margin = live.scorer.score(design).margin
+        draw = await self._drawn(live, design, wanted) if wanted and n else None
+        ids = await self._record(live, now, design, columns, margin, draw, waiter) if n else []
+        name = "probability" if live.scorer.model.link == "logit" else "prediction"
+        out = {
+            "prediction_id": pa.array(ids, pa.string()),
+            name: pa.array(live.scorer.expected(margin)),
+            "version": pa.array([live.scorer.version] * n, pa.string()),
+        }
+        if draw is not None:
+            out["propensity"] = pa.array(draw.propensity)
+            out[f"sampled_{name}"] = pa.array(live.scorer.expected(draw.margin))
+        return Answer(_arrow.write(pa.table(out)), ARROW, n)
+
+    async def _drawn(self, live: Live, design: Design, wanted: bool | Sample) -> Draw:
+        sample = Sample() if isinstance(wanted, bool) else wanted
+        if sample.draws > self._service.limits.draws:
+            raise Problem("invalid", f"{sample.draws} draws; {self._service.limits.draws} may be", "sample.draws")
+        seed = self._service.seed() if sample.seed is None else sample.seed
+        drawing = partial(live.scorer.sample, design, scale=sample.scale, seed=seed, draws=sample.draws)
+        return await asyncio.to_thread(drawing)
+
+    async def _explained(self, live: Live, design: Design) -> list[list[Contribution]]:
+        most = self._service.limits.explained_rows
+        if design.rows > most:
+            raise Problem("invalid", f"{design.rows} rows; {most} may be explained at once", "explain")
+        found = await asyncio.to_thread(live.scorer.explain, design)
+        return [[Contribution(**asdict(term)) for term in row] for row in found]
+
+    async def _record(
+        self, live: Live, now: float, design: Design, columns: dict[str, Any], margin: NDArray[np.float64],
+        draw: Draw | None, waiter: Acknowledger,
+    ) -> list[str]:  # fmt: skip
+        """Ids of the predictions, once they are durable."""
+        n, schema = design.rows, live.rows.schema
+        _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
+        columns |= {"time": design.time, "received": np.full(n, now), "score": margin, "version": live.scorer.version}
+        if schema.offset is not None:
+            columns["offset"] = design.offset
+        if schema.weight is not None:
+            columns["weight"] = design.weight
+        if draw is not None:
+            columns |= {"propensity": draw.propensity, "seed": draw.seed}
+        future, done = waiter.future()
+        first = self._service.predictions.submit(n, columns, done)
+        await future
+        return self._service.ids(first, n)
+
+
+def _refuse_future(time: NDArray[np.float64], latest: float, column: str | None) -> None:
+    if float(np.maximum.reduce(time)) > latest:
+        row = int(np.argmax(time > latest))
+        raise Problem("invalid", f"time {float(time[row])!r} is in the future", f"rows[{row}].{column}")
+
+
+def _predictions(
+    live: Live, ids: Sequence[str], margin: NDArray[np.float64], draw: Draw | None, explained: Any
+) -> list[Any]:
+    scorer = live.scorer
+    logit = scorer.model.link == "logit"
+    columns: list[Any] = [ids, scorer.expected(margin).tolist(), repeat(scorer.version)]
+    if draw is None and explained is None:
+        return list(map(Probability if logit else Expectation, *columns))
+    drawn = [draw.propensity.tolist(), scorer.expected(draw.margin).tolist()] if draw else [repeat(None)] * 2
+    return list(map(FullProbability if logit else FullExpectation, *columns, *drawn, explained or repeat(None)))
+
+
+def _sample_of(query: bytes) -> bool | Sample:
+    """The options of a request whose body has no place for them: ?sample=true, ?scale=1&seed=7&draws=256."""
+    given = dict(parse_qsl(query.decode("latin-1")))
+    wanted = given.pop("sample", "true" if given else "false") == "true"
+    sample = msgspec.convert(given, Sample, strict=False)
+    return wanted and sample

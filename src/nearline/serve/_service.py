@@ -1,0 +1,87 @@
+"""What the HTTP app needs of the service behind it; `nearline.loop` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from nearline.features import RowEncoder
+from nearline.glmix import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The version that answers: its scorer, and the encoder of its rows. They are swapped together."""
+
+    scorer: Scorer
+    rows: RowEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request, and all open ones together, may ask for; beyond it the answer is 413, 422 or 429."""
+
+    body_bytes: int = 8 << 20
+    rows: int = 10_000
+    open_requests: int = 1024
+    draws: int = 1024
+    explained_rows: int = 100
+    ahead_seconds: float = 86_400.0
+    followers: int = 32
+
+
+class Recording(Protocol):
+    """Where rows are recorded; `nearline.store.Recorder` is one."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not yet durable."""
+
+    def submit(
+        self, n: int, columns: Mapping[str, Any], done: Callable[[BaseException | None], None] | None = None
+    ) -> int:
+        """Take n rows; the position of the first. `done` is called in any thread once they are durable, or with the
+        error. Raises Overloaded when too many wait.
+        """
+
+
+class Service(Protocol):
+    """A running model with its ledger. Every method is quick, safe from any thread, and never waits for the disk,
+    but `publish` and `rollback`, which the app calls in a thread of their own.
+    """
+
+    live: Live
+    predictions: Recording
+    outcomes: Recording
+    limits: Limits
+
+    @property
+    def unready(self) -> str | None:
+        """Why no predictions can be served now; None when they can."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def seed(self) -> int:
+        """Seed of a Thompson draw whose request brings none; it is recorded with the prediction."""
+
+    def ids(self, first: int, n: int) -> list[str]:
+        """Ids of n predictions from a position on."""
+
+    def resolve(self, ids: Sequence[str]) -> tuple[NDArray[Any], Mapping[int, str]]:
+        """Position of every prediction id, −1 where it is refused, and the reasons by place in `ids`."""
+
+    def status(self) -> dict[str, Any]:
+        """What the dashboard shows, but the traffic, which the app counts."""
+
+    def versions(self) -> dict[str, Any]:
+        """The live version, those that can be published, and their history."""
+
+    def publish(self, version: str, why: str, who: str) -> str:
+        """Make a version the live one; its name. Raises ConfigError when there is none of that name."""
+
+    def rollback(self, to: str | None, why: str, who: str) -> str:
+        """Return to a version, or to the one before the live one; the name of the live one then."""

@@ -1,0 +1,181 @@
+"""A small service made of the real parts: a model, logs on disk, their recorders; and a client of the app over it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from nearline import ConfigError, Fixed, GLMix, Multi, Numeric, Random, Schema
+from nearline.features import RowEncoder
+from nearline.glmix import Scorer
+from nearline.serve import App, Limits, Live, Tokens
+from nearline.store import OUTCOMES, Log, Recorder, Runs, predictions_schema
+
+SCHEMA = Schema(label="clicked", time="when", columns={"tags": Multi("|"), "price": Numeric(10.0, 5.0)})
+
+
+def history(n: int = 400, seed: int = 0) -> dict[str, Any]:
+    """A few hundred events of ten members and eight ads."""
+    rng = np.random.default_rng(seed)
+    return {
+        "member": rng.integers(0, 10, n),
+        "ad": [f"ad{i}" for i in rng.integers(0, 8, n)],
+        "country": [("de", "fr", "jp", None)[i] for i in rng.integers(0, 4, n)],
+        "price": rng.normal(10, 5, n),
+        "tags": ["|".join(rng.choice(["new", "red", "big"], rng.integers(0, 3), replace=False)) for _ in range(n)],
+        "clicked": rng.integers(0, 2, n),
+        "when": np.arange(n, dtype=float),
+    }
+
+
+def trained(**options: Any) -> GLMix:
+    """A model that has learned the history."""
+    random = [Random("member", on=["price"]), Random("ad")]
+    model = GLMix(SCHEMA, Fixed("country", "price", "tags"), random, **options)
+    model.partial_fit(history())
+    return model
+
+
+class LocalService:
+    """`nearline.serve.Service` of one process, without a learner."""
+
+    def __init__(self, folder: Path, model: GLMix, limits: Limits | None = None, **recorder: Any) -> None:
+        self.folder, self.limits = folder, limits or Limits()
+        rows = RowEncoder(model.encoder)
+        self.live = Live(Scorer(model, "1.0.0"), rows)
+        schema = model.schema
+        columns = {field.name: field.type for field in rows.arrow}
+        seen = predictions_schema(columns, offset=schema.offset is not None, weight=schema.weight is not None)
+        self.predictions_log = Log.open(folder / "predictions", seen)
+        self.outcomes_log = Log.open(folder / "outcomes", OUTCOMES)
+        self.runs = Runs(folder / "runs.jsonl")
+        self.run = self.runs.start(predictions=self.predictions_log.end, started=time.time())
+        self.predictions = Recorder(self.predictions_log, made={"prediction_id": self.run.column}, **recorder)
+        self.outcomes = Recorder(self.outcomes_log, **recorder)
+        self.unready: str | None = None
+        self.seeds = 0
+        self.known, self.history = ["1.0.0", "1.1.0"], [{"action": "publish", "version": "1.0.0"}]
+
+    def now(self) -> float:
+        return time.time()
+
+    def seed(self) -> int:
+        self.seeds += 1
+        return self.seeds
+
+    def ids(self, first: int, n: int) -> list[str]:
+        return self.run.ids(first, n)
+
+    def resolve(self, ids: Sequence[str]) -> tuple[Any, Mapping[int, str]]:
+        return self.runs.resolve(ids, first=0, end=self.predictions_log.end)
+
+    def status(self) -> dict[str, Any]:
+        model = {"version": self.live.scorer.version, "learned": 400, "bytes": self.live.scorer.model.nbytes()}
+        return {"time": self.now(), "model": model, "freshness": {"lag_s": 0.5, "waiting": 3}, "joins": {"learned": 7}}
+
+    def versions(self) -> dict[str, Any]:
+        return {"live": self.live.scorer.version, "versions": self.known, "history": self.history}
+
+    def publish(self, version: str, why: str, who: str) -> str:
+        if version not in self.known:
+            raise ConfigError(f"there is no version {version!r}; there are {self.known}")
+        self.live = Live(Scorer(self.live.scorer.model, version), self.live.rows)
+        self.history.append({"action": "publish", "version": version, "why": why, "who": who})
+        return version
+
+    def rollback(self, to: str | None, why: str, who: str) -> str:
+        return self.publish(to or "1.0.0", why, who)
+
+    def close(self) -> None:
+        for recorder, log in ((self.predictions, self.predictions_log), (self.outcomes, self.outcomes_log)):
+            recorder.close()
+            log.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., LocalService]]:
+    """Makes services that are closed at the test's end."""
+    made: list[LocalService] = []
+
+    def making(model: GLMix | None = None, **options: Any) -> LocalService:
+        made.append(LocalService(tmp_path / str(len(made)), model or trained(), **options))
+        return made[-1]
+
+    yield making
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def service(make: Callable[..., LocalService]) -> LocalService:
+    """A service as most tests need it."""
+    return make()
+
+
+class Client:
+    """Asks the app one thing at a time, each in an event loop of its own."""
+
+    def __init__(self, service: LocalService, **options: Any) -> None:
+        self.app = App(service, **options)
+
+    def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
+        return self.all([(method, path, request)])[0]
+
+    def all(self, requests: Sequence[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:
+        """Answers of requests that are made at the same time."""
+
+        async def asking() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=True)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                return await asyncio.gather(*(client.request(m, path, **options) for m, path, options in requests))
+
+        return asyncio.run(asking())
+
+    def predict(self, *rows: Any, **more: Any) -> list[dict[str, Any]]:
+        """Predictions of rows that must be accepted."""
+        answer = self("POST", "/predict", json={"rows": rows, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]  # type: ignore[no-any-return]
+
+    def refused(self, method: str, path: str, **request: Any) -> tuple[int, dict[str, Any]]:
+        """Status and error of a request that must be refused."""
+        answer = self(method, path, **request)
+        assert answer.headers["content-type"] == "application/json"
+        return answer.status_code, answer.json()["error"]
+
+
+@pytest.fixture
+def client_of() -> type[Client]:
+    """Makes a client of a service's app."""
+    return Client
+
+
+@pytest.fixture
+def client(service: LocalService) -> Client:
+    """A client of the usual service."""
+    return Client(service)
+
+
+@pytest.fixture
+def model_of() -> Callable[..., GLMix]:
+    """Makes a model that has learned the history; options as of GLMix."""
+    return trained
+
+
+@pytest.fixture
+def row() -> dict[str, Any]:
+    """A row that the model can score."""
+    return {"member": 1, "ad": "ad2", "country": "de", "price": 12.0, "tags": "new|red", "when": 500.0}
+
+
+@pytest.fixture
+def tokens() -> Tokens:
+    """One token per role."""
+    return Tokens.of({role: [f"a long {role} token"] for role in ("predict", "outcome", "admin")})
