@@ -80,7 +80,7 @@ class LiveMarket:
         return pa.concat_tables([once.select(names), seen.select(names)])
 
     def rows(self, n: int, rng: np.random.Generator, time: float | None = None) -> list[dict[str, Any]]:
-        """n rows of random pairs as they are sent to /predict."""
+        """N rows of random pairs as they are sent to /predict."""
         pairs = self.market.features(rng.integers(0, self.members, n), rng.choice(self.live, n))
         rows = pairs.select([*KEYS, *FEATURES]).to_pylist()
         return rows if time is None else [{**row, "timestamp": time} for row in rows]

@@ -18,7 +18,7 @@ from typing import Any
 PINNED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An answer that is no success: its status and what it says."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -48,7 +48,7 @@ class Client:
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status >= 300:
-            raise Refused(answer.status, data)
+            raise RefusedError(answer.status, data)
         return json.loads(data) if "json" in (answer.getheader("Content-Type") or "") else data
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Service:
         while time.perf_counter() - began < timeout:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{' '.join(command)} ended with {self.process.returncode}:\n{self.tail()}")
-            with contextlib.suppress(OSError, http.client.HTTPException, Refused):
+            with contextlib.suppress(OSError, http.client.HTTPException, RefusedError):
                 client = Client(self.port, timeout=2.0)
                 client.get("/readyz")
                 client.close()

@@ -28,9 +28,9 @@ import numpy as np
 
 from benchmarks import _report
 from benchmarks._live_market import LiveMarket
-from benchmarks._service import Client, Refused, Service, settled
+from benchmarks._service import Client, RefusedError, Service, settled
 
-GONE = (OSError, http.client.HTTPException, Refused)
+GONE = (OSError, http.client.HTTPException, RefusedError)
 
 
 @dataclass
@@ -86,8 +86,8 @@ def run(folder: Path, kills: int, members: int, seed: int) -> dict[str, Any]:
     lost = sum(name not in found.predictions for name in sent.predictions)
     lost += sum(found.labels.get(name) != label for name, label in sent.outcomes.items())
     return {
-        "lost": lost, "doubled": found.doubled, "differ": found.posteriors_differ, "restart": _report.Spread.of(restarts),
-        "predictions": len(sent.predictions), "outcomes": len(sent.outcomes),
+        "lost": lost, "doubled": found.doubled, "differ": found.posteriors_differ,
+        "restart": _report.Spread.of(restarts), "predictions": len(sent.predictions), "outcomes": len(sent.outcomes),
     }  # fmt: skip
 
 

@@ -153,5 +153,3 @@ def status_of(url: str) -> dict[str, Any] | None:
             return found
     except (OSError, ValueError):
         return None
-
-

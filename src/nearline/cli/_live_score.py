@@ -45,8 +45,8 @@ def conclude(
         console.print(_show.conclusion(result), style="bold")
         if math.isfinite(share):
             console.print(
-                f"Within {RECOVERY_SECONDS:.0f} s after the shock the live model won back {share:.0%} of what the stale "
-                "one lost to the best possible score."
+                f"Within {RECOVERY_SECONDS:.0f} s after the shock the live model won back {share:.0%} of what the "
+                "stale one lost to the best possible score."
             )
         console.print(
             f"Freshness, outcome acknowledged to used in a prediction: median {fresh[50]:.0f} ms, 95 % within "
@@ -92,7 +92,7 @@ class Rows:
 
 
 def compare(config: Config, traffic: Traffic, rows: Rows) -> Backtest:
-    """nearline as it was served, the stale model, its fixed effect, and one refitted every hour of the marketplace."""
+    """Nearline as it was served, the stale model, its fixed effect, and one refitted every hour of the marketplace."""
     registry = Registry(config.running().folder, clock=time.time)
     stale = GLMix.load(registry.path(Version(1)))
     registry.close()

@@ -1,4 +1,4 @@
-"""`nearline demo --replay`: the backtest on MovieLens-1M where it is at hand, on the simulated marketplace otherwise."""
+"""`nearline demo --replay`: the backtest on MovieLens-1M where it is at hand, on the marketplace otherwise."""
 
 from __future__ import annotations
 

@@ -25,7 +25,11 @@ def _effect(before: GLMix, after: GLMix, name: str, top: int) -> dict[str, Any]:
     rows, dims = _shared_rows(before, after, name), _shared_dims(before, after, name)
     moves = b.mean[np.ix_(rows[:, 1], dims[:, 1])] - a.mean[np.ix_(rows[:, 0], dims[:, 0])].astype(np.float64)
     order = np.argsort(-np.abs(moves), axis=None)[:top]
-    largest = [_move(before, after, name, rows[k // len(dims)], dims[k % len(dims)]) for k in order.tolist()] if len(dims) else []
+    largest = (
+        [_move(before, after, name, rows[k // len(dims)], dims[k % len(dims)]) for k in order.tolist()]
+        if len(dims)
+        else []
+    )
     return {
         "name": name, "entities": [a.entities, b.entities], "dims": [a.d, b.d],
         "changed": int(np.count_nonzero((moves != 0).any(axis=1))) if moves.size else 0,

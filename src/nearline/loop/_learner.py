@@ -179,7 +179,11 @@ class Learner:
         outcomes = self.storage.outcomes.read(self.join.outcome_end, limit or self.batch)
         first, times = self._new_predictions()
         joined = step(
-            self.join, first, times, Outcomes.of_table(self.join.outcome_end, outcomes), self._watermark(outcomes, times, now)
+            self.join,
+            first,
+            times,
+            Outcomes.of_table(self.join.outcome_end, outcomes),
+            self._watermark(outcomes, times, now),
         )
         if not len(joined):
             self._commit_quietly(len(times), now)
@@ -249,20 +253,16 @@ class Learner:
         join = self.join.changes()
         self.recall.drop(join.dropped)
         pages, dropped = self.recall.changes()
-        meta: dict[str, Any] = {}
+        meta: dict[str, Any] = {
+            "line": self.line.to_dict(), "entry": self.entry, "kept": self.kept, "used": sorted(self.used),
+            "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
+            "newest": self._newest, "heard": self._heard,
+        }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
             meta["guard"], self._guarded = self.guard.state(), now
-        state = Changes(
-            {JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped)},
-            meta=meta
-            | {
-                "line": self.line.to_dict(), "entry": self.entry, "kept": self.kept,
-                "rejected": self._teacher.rejected, "used": sorted(self.used), "join_head": join.head, "counts": self.counts,
-                "newest": self._newest, "heard": self._heard,
-            },
-        )  # fmt: skip
+        tables = {JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped)}
         positions = {"examples": examples, "predictions": self.join.end, "outcomes": self.join.outcome_end}
-        self.storage.state.commit(changes | state, positions)
+        self.storage.state.commit(changes | Changes(tables, meta=meta), positions)
         self.join.committed()
         self.recall.committed()
         self._quiet_since, self._committed = now, self.join.end

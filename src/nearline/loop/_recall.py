@@ -90,6 +90,8 @@ class Recall:
         recall = cls()
         for page, data in pages:
             if len(data) != ROWS * 8:
-                raise StateError(f"recall page {page} has {len(data)} bytes, not {ROWS * 8}; restore the state directory")
+                raise StateError(
+                    f"recall page {page} has {len(data)} bytes, not {ROWS * 8}; restore the state directory"
+                )
             recall._pages[page] = np.frombuffer(data, "<i8").astype(np.int64)
         return recall

@@ -54,6 +54,4 @@ def settle(joined: Joined) -> Settled:
     order = np.argsort(rows[undoes])
     counted = np.zeros(len(joined), bool)
     counted[rows[undoes | learns]] = True
-    return Settled(
-        np.sort(rows[learns]), rows[undoes][order], before[undoes][order], acts[~counted[acts]]
-    )
+    return Settled(np.sort(rows[learns]), rows[undoes][order], before[undoes][order], acts[~counted[acts]])

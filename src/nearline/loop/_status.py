@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nearline.glmix._layout import key_of
 
 if TYPE_CHECKING:
     from nearline.glmix import GLMix
@@ -72,8 +73,8 @@ def busiest(loop: Loop) -> list[dict[str, Any]]:
 
 
 def _name(model: GLMix, effect: str, code: int) -> str:
-    key = model.block(effect).effect.key
-    value = model.encoder.entity_name(key[0] if len(key) == 1 else key, code)
+    key = key_of(model.block(effect))
+    value = None if key is None else model.encoder.entity_name(key, code)
     return " · ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.loop._settings import Recording
-from nearline.store import OUTCOMES, LmdbStateStore, Log, Registry, Runs, StateStore
+from nearline.store import OUTCOMES, LmdbStateStore, Log, Runs, StateStore
 
 PARTS = ("predictions", "outcomes", "examples")
 
@@ -35,11 +35,11 @@ class Storage:
         opened: list[Any] = []
         try:
             for part, schema in zip(PARTS, (predictions, OUTCOMES, EXAMPLES)):
-                opened.append(
-                    Log.open(folder / "ledger" / part, schema, segment_rows=recording.segment_rows)
-                )
-            opened.append(LmdbStateStore(folder / "live"))
-            return cls(*opened, Runs(folder / "ledger" / "runs.jsonl"))
+                opened.append(Log.open(folder / "ledger" / part, schema, segment_rows=recording.segment_rows))
+            state = LmdbStateStore(folder / "live")
+            opened.append(state)
+            predicted, happened, learned = opened[:3]
+            return cls(predicted, happened, learned, state, Runs(folder / "ledger" / "runs.jsonl"))
         except BaseException:
             for part in opened:
                 part.close()
@@ -49,8 +49,3 @@ class Storage:
         """Make everything durable and give the directory back."""
         for part in (self.predictions, self.outcomes, self.examples, self.state):
             part.close()
-
-
-def registry_of(folder: Path) -> Registry:
-    """The versions of a state directory; opened by servers and by commands beside them."""
-    return Registry.open(folder)

@@ -146,7 +146,7 @@ class Teacher:
         return learn[kept], Shadow(seen.stale[kept], seen.fixed[kept]), attempt.rejected, touched, codes
 
     def _attempt(self, design: Design) -> Verdicts:
-        """Learn or reject; surprise that lasts is not a poisoned batch but a changed world, and is the guard's to judge."""
+        """Learn or reject; surprise that lasts is a changed world, and the guard's to judge."""
         patient = self.rejected < PATIENCE
         safety = self.safety if patient else replace(self.safety, excess=math.inf, shift=math.inf)
         attempt = self.model.try_learn(design, safety)
@@ -168,14 +168,18 @@ class Teacher:
         learned = LearnedEvents.of(design, columns)
         retracts = np.isnan(joined.label[undo])
         changed, gone = [none], [none]
-        for which, held in ((~retracts, changed), (retracts, gone)):
+        for which, applied in ((~retracts, changed), (retracts, gone)):
             places = np.flatnonzero(which)
             if len(places):
                 part, events_then = design.select(places), learned.take(places)
                 label = joined.label[undo[places]]
-                done = self.model.correct(part, label, events_then) if held is changed else self.model.retract(part, events_then)
+                done = (
+                    self.model.correct(part, label, events_then)
+                    if applied is changed
+                    else self.model.retract(part, events_then)
+                )
                 self._note(rows, undo[places], done)
-                held.append(undo[places][done.status == 0])
+                applied.append(undo[places][done.status == 0])
         return np.concatenate(changed), np.concatenate(gone), dict(touched_by(design, self.model.blocks))
 
     @staticmethod
@@ -185,4 +189,3 @@ class Teacher:
         rows.discount[which] = found["discount"]
         for place in np.flatnonzero(done.status != 0).tolist():
             rows.action[which[place]], rows.reason[which[place]] = FAILED, done.reason(place)
-

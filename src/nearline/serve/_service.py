@@ -53,10 +53,21 @@ class Service(Protocol):
     but `publish` and `rollback`, which the app calls in a thread of their own.
     """
 
-    live: Live
-    predictions: Recording
-    outcomes: Recording
-    limits: Limits
+    @property
+    def live(self) -> Live:
+        """The version that answers."""
+
+    @property
+    def predictions(self) -> Recording:
+        """Where predictions are recorded."""
+
+    @property
+    def outcomes(self) -> Recording:
+        """Where outcomes are recorded."""
+
+    @property
+    def limits(self) -> Limits:
+        """What requests may ask for."""
 
     @property
     def unready(self) -> str | None:

@@ -125,7 +125,10 @@ class Traffic:
             self.market,
             events=round(self.rate * self.duration / (1 - self.history)),
             delay=replace(self.delay, mean=self.delay.mean * self.warp),
-            shocks=(*self._shocks_before, *(() if self.shock_at is None else ((self._day(self.shock_at), self.shock),))),
+            shocks=(
+                *self._shocks_before,
+                *(() if self.shock_at is None else ((self._day(self.shock_at), self.shock),)),
+            ),
             waves=() if self.cold_start_at is None else ((self._day(self.cold_start_at), self.wave),),
             seed=self.seed,
         )
