@@ -82,7 +82,8 @@ def run(folder: Path, kills: int, members: int, seed: int) -> dict[str, Any]:
         for _ in settled(client):
             pass
         service.stop()
-    found = audit(configs.load(config).live_folder())
+    settings = configs.load(config).running()
+    found = audit(settings.folder, settings.safety)
     lost = sum(name not in found.predictions for name in sent.predictions)
     lost += sum(found.labels.get(name) != label for name, label in sent.outcomes.items())
     return {

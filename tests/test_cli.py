@@ -217,7 +217,7 @@ def test_version_and_help(tmp_path: Path) -> None:
 
 
 def test_demo_runs_the_marketplace_and_leaves_what_it_ran(tmp_path: Path) -> None:
-    done = nearline("demo", "--rows", 1500, "--seed", 3, "--out", "here", folder=tmp_path)
+    done = nearline("demo", "--replay", "--rows", 1500, "--seed", 3, "--out", "here", folder=tmp_path)
     assert (done.returncode, done.stderr.count(TRACEBACK)) == (0, 0)
     assert "simulated marketplace" in done.stdout
     assert "best possible (truth)" in done.stdout
@@ -248,7 +248,7 @@ def movielens(folder: Path) -> Path:
 
 def test_demo_runs_movielens_where_the_data_is(tmp_path: Path) -> None:
     data = movielens(tmp_path / "data")
-    done = nearline("demo", "--rows", 600, "--json", folder=tmp_path, data=data)
+    done = nearline("demo", "--replay", "--rows", 600, "--json", folder=tmp_path, data=data)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["title"] == "MovieLens-1M"
@@ -260,7 +260,7 @@ def test_demo_runs_movielens_where_the_data_is(tmp_path: Path) -> None:
 
 
 def test_demo_falls_back_to_the_marketplace_and_says_so(tmp_path: Path) -> None:
-    done = nearline("demo", "--rows", 300, folder=tmp_path, data=tmp_path)
+    done = nearline("demo", "--replay", "--rows", 300, folder=tmp_path, data=tmp_path)
     assert done.returncode == 0
     assert "No MovieLens-1M: data set 'movielens-1m' not found" in done.stderr
     assert "simulated marketplace" in done.stdout
@@ -268,7 +268,7 @@ def test_demo_falls_back_to_the_marketplace_and_says_so(tmp_path: Path) -> None:
 
 def test_demo_refuses_a_folder_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = nearline("demo", "--rows", 300, "--out", "file/x", folder=tmp_path)
+    done = nearline("demo", "--replay", "--rows", 300, "--out", "file/x", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --out: cannot write")
 

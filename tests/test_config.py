@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 import nearline as nl
 from nearline import config, evaluate, simulate
 from nearline._errors import ConfigError, DataError, StateError
-from nearline.config import _config, _tables
+from nearline.config import _config, _live_tables, _tables
+from nearline.config._all_tables import Tables
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = '[schema]\nlabel = "clicked"\n'
@@ -243,7 +244,7 @@ ERRORS = [
     ("a = ", "nearline.toml is not TOML"),
     ("[schema]", "[schema]: 'label' is missing"),
     ("[schema]\nlabel = 3", "[schema] label: expected a string, got an integer"),
-    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'data', 'fixed'"),
+    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'data', 'fit'"),
     (f"{SCHEMA}[model]\nlnk = 1", "[model]: there is no 'lnk' here; did you mean 'link'? It is one of 'dispersion'"),
     (
         f"{SCHEMA}[model]\nlink = 'logi'",
@@ -496,6 +497,13 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[backtest]": [_tables.BacktestTable],
     "[backtest.priors]": [_tables.PriorsTable],
     "[[backtest.variants]]": [_tables.VariantTable],
+    "[fit]": [_live_tables.FitTable],
+    "[live]": [_live_tables.LiveTable],
+    "[join]": [_live_tables.JoinTable],
+    "[ledger]": [_live_tables.LedgerTable],
+    "[safety]": [_live_tables.SafetyTable],
+    "[guard]": [_live_tables.GuardTable],
+    "[serve]": [_live_tables.ServeTable],
 }  # fmt: skip
 
 
@@ -525,7 +533,7 @@ def in_toml(field: msgspec.structs.FieldInfo) -> str:
 def test_every_table_is_documented_and_every_documented_one_exists() -> None:
     assert set(documented()) == set(STRUCTS)
     used = {struct for structs in STRUCTS.values() for struct in structs}
-    assert used == set(_tables.Table.__subclasses__()) - {_tables.Tables}
+    assert used == set(_tables.Table.__subclasses__()) - {Tables}
 
 
 @pytest.mark.parametrize("table", STRUCTS)
@@ -566,9 +574,42 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.toml")) + sorted((ROOT / "src/near
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_accepted(path: Path) -> None:
     setup = config.load(path)
-    assert setup.variants()
+    assert setup.variants() or path.name == "live.toml"
     assert setup.model().blocks
 
 
 def test_there_are_examples() -> None:
     assert {path.name for path in EXAMPLES} >= {"events.toml", "elec2.toml", "movielens.toml", "marketplace.toml"}
+
+
+def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
+    from nearline.gate import GuardSettings
+    from nearline.glmix import Safety
+    from nearline.join import Policy
+    from nearline.loop import Pace, Recording
+    from nearline.serve import Limits
+
+    found = config.loads(SCHEMA).running()
+    assert (found.pace, found.recording, found.safety) == (Pace(), Recording(), Safety())
+    assert (found.guard, found.limits) == (GuardSettings(), Limits())
+    assert found.policy == Policy(window=600.0)
+
+
+def test_the_guard_can_be_switched_off() -> None:
+    assert config.loads(SCHEMA + "[guard]\nenabled = false").running().guard is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[join]\nwindow = 0", "window must be > 0"),
+        ("[live]\nbatch = 0", "batch must be at least 1"),
+        ("[ledger]\nflush = 0.0", "flush is a finite number of seconds > 0"),
+        ("[safety]\nstep = 0.0", "step"),
+        ("[guard]\nalpha = 2.0", "alpha"),
+        ('[join]\nlate = "never"', "'never' is not allowed"),
+    ],
+)
+def test_a_running_services_settings_are_checked(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        config.loads(SCHEMA + text)

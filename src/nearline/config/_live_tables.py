@@ -45,8 +45,8 @@ class SafetyTable(Table, frozen=True):
     step: float = 6.0
     margin: float = 30.0
     alpha: float = 1e-6
-    excess: float = 0.5
-    shift: float = 0.5
+    excess: float = 0.3
+    shift: float = 0.4
     refused: float = 0.5
 
 
