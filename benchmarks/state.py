@@ -1,9 +1,9 @@
 """What surviving a crash costs: a learner's tick on disk, its replica, a restart, a published version seen elsewhere.
 
 100,000 entities of 20 dimensions (1.9 KB each in float64) lie over a base version. A tick touches 1,000 of them, drawn
-at random: its delta is taken, packed, committed with the positions (one synchronous LMDB transaction) and applied to the
-replica that serves. A restart loads all 100,000 from the store. A follower in another process polls the registry. Times
-are the clock's; the processor's own are printed beside them, which another process on the machine does not lengthen.
+at random: its delta is taken, packed, committed with the positions (one synchronous LMDB transaction) and applied to a
+replica. A restart loads all 100,000 from the store. A follower in another process polls the registry. Times are the
+clock's; the processor's own are printed beside them, which another process on the machine does not lengthen.
 """
 
 from __future__ import annotations
