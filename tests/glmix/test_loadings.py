@@ -115,6 +115,7 @@ def test_one_event_is_an_extended_kalman_update_of_both_sides() -> None:
 
 
 def test_a_batch_fit_is_stationary_in_each_side_given_the_other() -> None:
+    """Given its mean and its covariance: E[β βᵀ] = μ μᵀ + V (see `test_products`)."""
     data = table()
     model = model_of()
     fitted = model.fit(data, cycles=3000, tolerance=1e-15)
@@ -126,6 +127,9 @@ def test_a_batch_fit_is_stationary_in_each_side_given_the_other() -> None:
     slope_beta, slope_gamma = 2.0 * B, G / 0.3
     np.add.at(slope_beta, u, r[:, None] * (Z + G[m]))
     np.add.at(slope_gamma, m, r[:, None] * B[u])
+    V, C = (unpack(model.block(name).cov) for name in ("user", "item*user"))
+    np.add.at(slope_beta, u, data["w"][:, None] * np.einsum("nij,nj->ni", C[m], B[u]))
+    np.add.at(slope_gamma, m, data["w"][:, None] * np.einsum("nij,nj->ni", V[u], Z + G[m]))
     assert fitted.converged
     np.testing.assert_allclose(slope_beta, 0.0, atol=1e-4)
     np.testing.assert_allclose(slope_gamma, 0.0, atol=1e-4)

@@ -124,6 +124,15 @@ def test_sparse_rows_of_a_wide_effect(link: str, diagonal: bool) -> None:
     check(Problem.random(6, link, 40, [1, 4, 35, 60, 150], zeros=0.9), diagonal, sparse=False)
 
 
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), link=st.sampled_from(LINKS), d=st.integers(3, 37), sparse=st.booleans(),
+       scale=st.sampled_from([0.1, 1.0, 4.0]), rows=st.lists(st.integers(1, 2), min_size=1, max_size=6))  # fmt: skip
+def test_one_or_two_rows_are_the_oracle(
+    seed: int, link: str, d: int, sparse: bool, scale: float, rows: list[int]
+) -> None:
+    check(Problem.random(seed, link, d, rows, scale=scale), False, sparse)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), link=st.sampled_from(LINKS), d=st.integers(1, 10), diagonal=st.booleans(),
        sparse=st.booleans(), rows=st.lists(st.integers(1, 20), min_size=1, max_size=6))  # fmt: skip

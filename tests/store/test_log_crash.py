@@ -19,7 +19,8 @@ import pytest
 from store_rows import SCHEMA, batch, filled, values
 
 from nearline import ConfigError, StateError
-from nearline.store import Log
+from nearline.store import Log, _view
+from nearline.store._sealed import ParquetSegment, RowGroups, write_sealed
 
 HERE = Path(__file__).parent
 
@@ -269,6 +270,8 @@ while code == 9:
     with Log.open(folder, SCHEMA) as log:
         assert values(log.read(log.first)) == list(range(log.first, at + 1)), step
     assert not list(folder.glob("*.tmp"))
+    names = [path.stem for path in folder.iterdir() if path.suffix in (".arrow", ".parquet")]
+    assert len(set(names)) == len(names), names
     shutil.rmtree(folder)
     step += 1
 assert code == 0, code
@@ -314,12 +317,14 @@ log = Log.open(folder, SCHEMA)
 log.append(batch(0, 1, 2)); log.commit()
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 size = max(folder.glob("*.arrow")).stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size + 700, hard))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1500, hard))
 log.append(batch(3))
+size = max(folder.glob("*.arrow")).stat().st_size
 try:
     log.append(batch(*range(4, 200)))
 except StateError as error:
     print(error)
+assert max(folder.glob("*.arrow")).stat().st_size == size
 assert log.next == 4 and log.commit() == 4
 try:
     log.append(batch(*range(4, 200)))
@@ -497,3 +502,55 @@ def test_after_a_failed_sync_nothing_counts_as_durable_until_the_log_is_opened_a
         assert values(log.read(0)) == [0, 1, 2]
     with Log.open(tmp_path, SCHEMA) as log:
         assert (log.append(batch(3)), log.commit()) == (3, 4)
+
+
+def test_appends_come_one_by_one_across_stretches_of_a_long_segment(tmp_path: Path) -> None:
+    lengths = [20_000, 1, 15_000, 40_000, 3]
+    with Log.open(tmp_path, narrow().schema) as log:
+        for length in lengths:
+            log.append(narrow(*range(log.next, log.next + length)))
+            log.commit()
+        for _ in range(2):
+            found = list(log.batches(0))
+            assert [part.num_rows for _, part in found] == lengths
+            assert all(part["n"][0].as_py() == position for position, part in found)
+            log.seal(active=True)
+
+
+def test_a_reader_in_the_middle_goes_on_when_files_are_merged_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_view, "_WINDOW", 1)
+    with filled(tmp_path, *[2] * 12, segment_rows=4, memory_bytes=0) as log:
+        log.seal(active=True)
+        reading = log.batches(0)
+        found = [next(reading)]
+        log.segment_rows = 8
+        assert log.compact() == 3
+        found += [next(reading) for _ in range(3)]
+        log.segment_rows = 1000
+        assert log.compact() == 2
+        found += reading
+        assert [position for position, _ in found] == list(range(0, 24, 2))
+        assert [values(part) for _, part in found] == [[i, i + 1] for i in range(0, 24, 2)]
+
+
+def test_a_reader_whose_rows_retention_removes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_view, "_WINDOW", 1)
+    with filled(tmp_path, *[2] * 6, segment_rows=2, memory_bytes=0) as log:
+        log.seal(active=True)
+        reading = log.batches(0)
+        next(reading)
+        log.retain(8)
+        with pytest.raises(StateError, match="position 2 is no longer kept, the log begins at 8"):
+            next(reading)
+
+
+@pytest.mark.parametrize("groups", range(1, 40))
+def test_checksums_hold_for_any_number_of_row_groups(tmp_path: Path, groups: int) -> None:
+    # The footer keeps the length of their list in a byte before it, which can look like part of it.
+    column = pa.schema({"n": pa.int64()})
+    tables = (pa.table({"n": [i]}, schema=column) for i in range(groups))
+    path = write_sealed(tmp_path, 0, column, range(groups + 1), tables, groups)
+    segment = ParquetSegment(path, 0, column, RowGroups(0))
+    assert segment.table(0, groups)["n"].to_pylist() == list(range(groups))

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +57,7 @@ def encode_columns(
     return assemble([entry for entry, _ in entries], n), sorted(unseen, key=lambda entry: entry[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Slotted:
+class Slotted(NamedTuple):
     """Entries of one column with their slots; `values` None is all ones."""
 
     slots: NDArray[np.int32]

@@ -54,7 +54,7 @@ class Entities:
         """Give every new value the next code."""
         self.families = families
         if isinstance(values, np.ndarray):
-            index = self._integers()
+            index = self.integers()
             self.values += index.add(values, len(self.values)).tolist()
             self._indexed = len(self.values)
             return
@@ -67,7 +67,7 @@ class Entities:
     def lookup(self, values: Sequence[Entity] | Ints) -> NDArray[np.int32]:
         """Codes of the values; unseen ones get −1, −2, ... in order of appearance, equal ones the same."""
         if isinstance(values, np.ndarray):
-            codes: NDArray[np.int32] = self._integers().find(values)
+            codes: NDArray[np.int32] = self.integers().find(values)
             unseen = np.flatnonzero(codes < 0)
             if len(unseen):
                 codes[unseen] = -1 - uniques(pa.array(values[unseen]), "")[0]
@@ -79,7 +79,7 @@ class Entities:
             found[place] = strangers.setdefault(values[place], -1 - len(strangers))
         return found
 
-    def _integers(self) -> Any:
+    def integers(self) -> Any:
         """The index, up to date; integers beyond int64 are left out, since no array asks for them."""
         from nearline.features._int_index import IntIndex
 

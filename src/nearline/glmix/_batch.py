@@ -6,7 +6,8 @@ The intercept of a fixed effect is not penalised where that is left free (`Fixed
 in the fit alone. Every block is solved with the others' current scores as its offset, most stable block first. Φ is
 convex without loadings, and never increases; where a low-rank entity has more than 256 rows, its solve is an
 approximation in pieces (`nearline.glmix._lowrank_block`) and so is the optimum. The precisions are each block's own
-(conditional on the other blocks).
+(conditional on the other blocks). Both sides of a product are solved with what is not known of the other
+(`nearline.glmix._products`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import _fold, _layout, _links
+from nearline.glmix import _fold, _layout, _links, _products
 from nearline.glmix._block import BlockResult, Grouping, group
 from nearline.glmix._codes import FULL, NEVER, PER_UPDATE
 from nearline.glmix._effects import INTERCEPT, Fixed, Prior
@@ -37,9 +38,10 @@ class Convergence:
     Attributes
     ----------
     objective
-        Φ after every cycle; where blocks forget, each block weighs rows by age and Φ is only a guide.
+        Φ after every cycle; where blocks forget, each block weighs rows by age, and with loadings the uncertainty of
+        one side counts in the solve of the other: Φ is only a guide then.
     converged
-        Whether the last cycle lowered Φ by less than the tolerance.
+        Whether the last cycle changed Φ by less than the tolerance.
     unsolved
         Entities per effect whose last solve did not converge; they kept their prior.
     log_evidence
@@ -102,11 +104,11 @@ def _descend(
     for _ in range(0 if converged else cycles):
         for r in free:
             weight = design.weight * _age_weight(blocks[r], terms.codes[r], groups[r], design)
-            results[r] = _solve(blocks[r], terms, r, groups[r], weight, link, threads)
+            results[r], gained = _solve(blocks[r], terms, r, groups[r], weight, link, threads)
             terms.refresh(r)
-            beside[r] = results[r].log_evidence + _loss(terms, link, weight, results[r].failed_rows)
+            beside[r] = results[r].log_evidence + gained + _loss(terms, link, weight, results[r].failed_rows)
         history.append(_objective(blocks, terms, free, groups, link))
-        converged = len(history) > 1 and history[-2] - history[-1] <= tolerance * abs(history[-1])
+        converged = len(history) > 1 and abs(history[-2] - history[-1]) <= tolerance * abs(history[-1])
         if converged:
             break
     for r, result in results.items():
@@ -115,7 +117,7 @@ def _descend(
         tuple(history), converged,
         {blocks[r].name: len(result.failed_codes) for r, result in results.items()},
         {blocks[r].name: result.log_evidence for r, result in results.items()},
-        sum(beside.values()) - _loss(terms, link, design.weight),
+        sum(beside.values()) - _loss(terms, link, design.weight) + _shared(terms, link, design.weight),
     )  # fmt: skip
 
 
@@ -136,12 +138,23 @@ def _grouping(block: Block, codes: NDArray[np.int32], design: Design) -> Groupin
 
 def _solve(
     block: Block, terms: Terms, r: int, grouping: Grouping, weight: Floats, link: str, threads: int
-) -> BlockResult:
-    block.mean[grouping.codes], block.cov[grouping.codes] = block.prior_arrays()
-    return solve_block(
-        block, grouping, terms.local_design(r), terms.design.label, weight, terms.offset(r), link=_links.by_name(link),
-        threads=threads,
-    )  # fmt: skip
+) -> tuple[BlockResult, float]:
+    """Solve a block given the others; also what its log evidence is short of (`_products.evidence_short_of`)."""
+    partners, prior, gained = terms.partners(r), block.prior_arrays(), 0.0
+    local, before = terms.local_design(r), (block.mean[:0], block.cov[:0])
+    if partners:
+        curvature = weight * _links.by_name(link).curvature(terms.design.label, terms.margin)
+        _products.set_priors(block, grouping, partners, curvature)
+        before = block.mean[grouping.codes], block.cov[grouping.codes]
+    else:
+        block.mean[grouping.codes], block.cov[grouping.codes] = prior
+    result = solve_block(
+        block, grouping, local, terms.design.label, weight, terms.offset(r), link=_links.by_name(link), threads=threads
+    )
+    if partners:
+        block.mean[result.failed_codes], block.cov[result.failed_codes] = prior
+        gained = _products.evidence_short_of(block, grouping, *before)
+    return result, gained
 
 
 def _age_weight(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
@@ -177,3 +190,15 @@ def _loss(terms: Terms, link: str, weight: Floats, without: NDArray[np.int64] | 
     """Σ_n w_n ℓ(y_n, η_n), but for some rows."""
     losses = _links.by_name(link).loss(terms.design.label, terms.margin) * weight
     return float(losses.sum() - (0.0 if without is None else losses[without].sum()))
+
+
+def _shared(terms: Terms, link: str, weight: Floats) -> float:
+    """What the evidence gains by products whose sides are uncertain together."""
+    products = [(r, of) for r, of in enumerate(terms.of) if of >= 0]
+    if not products:
+        return 0.0
+    curvature = weight * _links.by_name(link).curvature(terms.design.label, terms.margin)
+    return sum(
+        _products.shared(terms.blocks[r], terms.codes[r], terms.blocks[of], terms.codes[of], curvature)
+        for r, of in products
+    )

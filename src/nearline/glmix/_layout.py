@@ -24,6 +24,19 @@ def key_of(block: Block) -> str | tuple[str, ...] | None:
     return block.effect.key[0] if len(block.effect.key) == 1 else block.effect.key
 
 
+def code_of(block: Block, encoder: Encoder, entity: Any) -> int:
+    """Code of an entity that the block has met, by its name; 0 for the fixed effect."""
+    key = key_of(block)
+    if key is None:
+        return 0
+    if entity is None:
+        raise ConfigError(f"effect {block.name!r} has one vector per {key}; name the entity")
+    code = encoder.entity_codes(key).get(entity, block.entities)
+    if code >= block.entities:
+        raise DataError(f"{entity!r} was never seen", column=str(key), fix="its coefficients are the prior's")
+    return code
+
+
 def check_loadings(effects: Sequence[Fixed | Random | Loadings]) -> None:
     """Refuse effects that share a name, and loadings on anything but a `Random` effect and its columns."""
     names = [effect.name for effect in effects]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,17 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline._errors import ConfigError, DataError
+from nearline._errors import ConfigError
 from nearline.features import Design, Encoder
 from nearline.glmix import (
     _batch,
     _correct,
     _declared,
     _layout,
-    _links,
     _posterior,
     _priors,
-    _replay,
     _save,
     _stream,
     _try_learn,
@@ -31,6 +29,7 @@ from nearline.glmix._effects import Fixed, Loadings, Random
 from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._replay import Progress
 from nearline.glmix._safety import Safety
+from nearline.glmix._scoring import Scoring
 from nearline.glmix._state import Belief, Block
 from nearline.glmix._stream import Learned
 from nearline.glmix._try_learn import Verdicts
@@ -40,7 +39,7 @@ Floats = NDArray[np.float64]
 Mode = Literal["event", "minibatch"]
 
 
-class GLMix:
+class GLMix(Scoring):
     """One fixed effect and any number of random effects, with a Gaussian posterior over every coefficient.
 
         η_n = offset_n + x_nᵀ b + Σ_r z_{r,n}ᵀ β_{r, id_r(n)},      E[y_n] = link⁻¹(η_n)
@@ -333,70 +332,13 @@ class GLMix:
         """
         return _priors.refresh(self.blocks, least)
 
-    # -- scoring ------------------------------------------------------------------------------------------------------
-
-    def decision_function(self, table: Any) -> Floats:
-        """Score η (n) on the link scale, at the posterior mean as it has relaxed by each row's time."""
-        return self._score(table, variances=False)[0]
-
-    def predict_proba(self, table: Any, *, averaged: bool = False) -> Floats:
-        """Probability (n) that the label is 1.
-
-        Parameters
-        ----------
-        averaged
-            Average over the posterior of the score, p = σ(η / √(1 + π s / 8)), instead of σ(η).
-        """
-        if self.link != "logit":
-            raise ConfigError(f"predict_proba needs link='logit'; this model has {self.link!r}, use predict")
-        z, s = self._score(table, variances=averaged)
-        return _links.by_name("logit").mean(z / np.sqrt(1 + np.pi * s / 8) if averaged else z)
-
-    def predict(self, table: Any) -> Floats:
-        """Expected label (n): probability, mean or rate."""
-        return _links.by_name(self.link).mean(self.decision_function(table))
-
-    def sample(self, table: Any, *, size: int = 1, scale: float = 1.0, seed: int | np.random.Generator = 0) -> Floats:
-        """Thompson draws (size, n) of the score: one coefficient draw per entity, shared by the rows of the table.
-
-            θ̃ = θ + √scale · V^{1/2} ξ,   ξ ~ N(0, I)
-
-        Entities that were never seen draw from the prior, each for itself.
-
-        Raises
-        ------
-        ConfigError
-            When size < 1, or scale is negative or not finite.
-        """
-        if size < 1 or not 0 <= scale < float("inf"):
-            raise ConfigError(f"sample(size={size}, scale={scale}) needs size >= 1 and a finite scale >= 0")
-        design, _ = self.design(table, learn=False)
-        return _posterior.sample(self.blocks, design, size, scale, np.random.default_rng(seed))
-
-    def interval(self, table: Any, *, level: float = 0.9) -> Floats:
-        """Credible interval (n, 2) of the expected label at `level`, from the score's Gaussian posterior."""
-        if not 0 < level < 1:
-            raise ConfigError(f"interval(level={level}) must be between 0 and 1")
-        z, s = self._score(table, variances=True)
-        half = _posterior.normal_quantile(0.5 + level / 2) * np.sqrt(s)
-        return _links.by_name(self.link).mean(np.stack([z - half, z + half], axis=1))
-
-    def explain(self, table: Any) -> list[list[_posterior.Contribution]]:
-        """Why each row has its score: the contribution of every effect and feature and its sd, largest first."""
-        design, _ = self.design(table, learn=False)
-        return _posterior.explain(self.blocks, self.encoder, design)
-
-    def _score(self, table: Any, *, variances: bool) -> tuple[Floats, Floats]:
-        design, _ = self.design(table, learn=False)
-        return _replay.score(self.blocks, self.encoder.n_slots, design, variances, self.threads)
-
     # -- what is inside -----------------------------------------------------------------------------------------------
 
     def coefficients(self, effect: str, entity: Any = None) -> list[_posterior.Coefficient]:
         """Posterior mean and standard deviation of an effect's coefficients, for one entity of a random effect."""
         block = self.block(effect)
         names = _posterior.dimension_names(self.blocks, self.encoder, self.blocks.index(block))
-        return _posterior.coefficients(block, names, self._code(block, entity))
+        return _posterior.coefficients(block, names, _layout.code_of(block, self.encoder, entity))
 
     def block(self, name: str) -> Block:
         """The posteriors of one effect."""
@@ -439,17 +381,6 @@ class GLMix:
     def load(cls, folder: str | os.PathLike[str]) -> GLMix:
         """Read what `save` wrote; a missing, truncated or altered file raises StateError."""
         return _save.load(cls, Path(folder))
-
-    def _code(self, block: Block, entity: Any) -> int:
-        key = _layout.key_of(block)
-        if key is None:
-            return 0
-        if entity is None:
-            raise ConfigError(f"effect {block.name!r} has one vector per {key}; name the entity")
-        codes: Mapping[Any, int] = self.encoder.entity_codes(key)
-        if codes.get(entity, block.entities) >= block.entities:
-            raise DataError(f"{entity!r} was never seen", column=str(key), fix="its coefficients are the prior's")
-        return codes[entity]
 
     def _names(self, names: Sequence[str]) -> frozenset[str]:
         for name in names:

@@ -197,7 +197,7 @@ def _unpacked(block: Block, kind: int, codes: NDArray[np.int64], data: NDArray[n
             f"do not hold a posterior of kind {kind} in {block.dtype}; {_FIX}"
         )
     dtype, middle = f"<f{width}", head + width * d
-    mean, cov = (np.ascontiguousarray(part).view(dtype) for part in (data[:, head:middle], data[:, middle:]))
+    mean, cov = data[:, head:middle].view(dtype), data[:, middle:].view(dtype)
     return Rows(codes, mean, cov, header["last"], header["count"])
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nearline.features import Design
 from nearline.glmix import _layout
 from nearline.glmix._block import LocalDesign
+from nearline.glmix._products import Partner
 from nearline.glmix._state import Block
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,13 @@ class Terms:
     def loaders(self, r: int) -> list[int]:
         """The loadings blocks that load on block r."""
         return [q for q, of in enumerate(self.of) if of == r]
+
+    def partners(self, r: int) -> list[Partner]:
+        """The blocks in a product with block r; for loadings, with what the other side acts on beside them."""
+        if self.of[r] < 0:
+            return [Partner(self.blocks[q], self.codes[q], None) for q in self.loaders(r)]
+        of = self.of[r]
+        return [Partner(self.blocks[of], self.codes[of], self.local_design(of).values - self._means(r))]
 
     def local_design(self, r: int) -> LocalDesign:
         """Block r's design: its features and the loadings that act on it; for loadings, the other's coefficients."""

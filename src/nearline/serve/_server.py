@@ -41,7 +41,8 @@ def server(app: App, *, host: str = "127.0.0.1", port: int = 8000, **options: An
     check_bind(host, app.tokens)
     config = uvicorn.Config(
         app, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
-        lifespan="on", timeout_graceful_shutdown=GRACE, **options,
+        lifespan="on", loop="auto", http="auto", proxy_headers=False, ws="none", timeout_graceful_shutdown=GRACE,
+        **options,
     )  # fmt: skip
     return _Server(config, app)
 

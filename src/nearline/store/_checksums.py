@@ -3,7 +3,7 @@
 Parquet's own page checksums leave out page headers and the footer, where one bit can rename a column or move an offset.
 So a sealed segment has one more entry among its key-value metadata, which other readers ignore:
 
-    nearline.crc32 = "…  … … …"      eight hexadecimal digits each: the footer's, then one per row group
+    nearline.crc32 = "=… … … …"      eight hexadecimal digits each: the footer's, then one per row group
 
 The footer's is that of all bytes from the footer's first to the end of the file, with its own digits as zeros; a row
 group's is that of all bytes from the end of the one before (or the start of the file) to its own end. So every byte is
@@ -21,14 +21,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 KEY = b"nearline.crc32"
-_PATTERN = re.compile(KEY + rb".{1,9}?((?:[0-9a-f]{8} )*[0-9a-f]{8})", re.DOTALL)
+# The length before the value may itself look like a digit: the value begins with "=".
+_PATTERN = re.compile(KEY + rb".{1,9}?=((?:[0-9a-f]{8} )*[0-9a-f]{8})", re.DOTALL)
 _TAIL = 8  # length of the footer as int32, then "PAR1"
 _BLOCK = 1 << 20
 
 
 def blank(groups: int) -> bytes:
     """The entry before the checksums are known."""
-    return b" ".join([b"00000000"] * (groups + 1))
+    return b"=" + b" ".join([b"00000000"] * (groups + 1))
 
 
 def stamp(path: Path) -> None:

@@ -208,7 +208,8 @@ def _all_tables(changes: Changes, positions: Mapping[str, int]) -> dict[str, Map
     """Tables to write, with the positions and settings as two more."""
     out = {name: table for name, table in changes.tables.items() if table}
     if positions:
-        out[_POSITIONS] = {name.encode(): value.to_bytes(8, "little", signed=True) for name, value in positions.items()}
+        numbers = {name.encode(): int(position) for name, position in positions.items()}
+        out[_POSITIONS] = {name: number.to_bytes(8, "little", signed=True) for name, number in numbers.items()}
     if changes.meta:
         encode = msgspec.msgpack.encode
         out[_META] = {name.encode(): None if value is None else encode(value) for name, value in changes.meta.items()}
@@ -293,6 +294,8 @@ def _advice(error: lmdb.Error, code: int) -> str:
         )
     if isinstance(error, lmdb.ReadonlyError) or code in _CLOSED:
         return _WRITABLE
+    if "already open in this process" in str(error):
+        return "it is open in this process already; share the one store, whose snapshots work from any thread"
     if isinstance(error, lmdb.ReadersFullError):
         return "too many readers: close some, or restart readers that were killed"
     return "close the store and open it again; if that does not help, " + _RESTORE

@@ -103,7 +103,7 @@ def check(changes: Changes, positions: Mapping[str, int]) -> None:
         if bad is not None:
             raise DataError(f"table {name!r}: {bad!r} is no key", fix=f"give keys of 1 to {LONGEST_KEY} bytes")
     for name, position in positions.items():
-        if not name or isinstance(position, bool) or not isinstance(position, int) or not -(2**63) <= position < 2**63:
+        if not name or not hasattr(position, "__index__") or not -(2**63) <= position < 2**63:
             raise DataError(f"position {name!r} is {position!r}", fix="a position is named and a 64-bit integer")
     for name, value in changes.meta.items():
         try:
@@ -152,7 +152,8 @@ class MemoryStateStore:
             for name, new in changes.tables.items():
                 tables[name] = _merged(tables.get(name, {}), new)
             meta = {name: _plain(value) for name, value in {**old.meta, **changes.meta}.items() if value is not None}
-            self._view = _View({**old.positions, **positions}, meta, tables)
+            new_positions = {name: int(position) for name, position in positions.items()}
+            self._view = _View({**old.positions, **new_positions}, meta, tables)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

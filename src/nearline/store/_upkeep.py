@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nearline.store._folder import Mark, remove
-from nearline.store._recent import joined
+from nearline.store._recent import Recent, joined
 from nearline.store._sealed import ROW_GROUP, ParquetSegment, RowGroups, write_sealed
 from nearline.store._segment import ArrowSegment, new_segment
 from nearline.store._view import Segment, View
@@ -82,10 +82,9 @@ def _shorten(folder: Path, segment: Segment, end: int) -> None:
 
 def _written(whole: Sequence[Segment], schema: Any, bounds: Sequence[int], cache: RowGroups) -> ParquetSegment:
     """Neighbouring segments, read with all the columns they have, as one sealed segment in place of the first."""
-    head = whole[0]
-    spans = [
-        (part, lo, min(lo + ROW_GROUP, part.end)) for part in whole for lo in range(part.first, part.end, ROW_GROUP)
-    ]
-    tables = (part.table(lo, hi) for part, lo, hi in spans)
-    path = write_sealed(head.path.parent, head.first, head.written, bounds, tables, len(spans))
+    head, end = whole[0], whole[-1].end
+    view = View(head.written, tuple(whole), Recent.empty(head.written, end), end)
+    starts = range(head.first, end, ROW_GROUP)
+    tables = (view.table(lo, min(lo + ROW_GROUP, end)) for lo in starts)
+    path = write_sealed(head.path.parent, head.first, head.written, bounds, tables, len(starts))
     return ParquetSegment(path, head.first, schema, cache)

@@ -156,6 +156,19 @@ def pack(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Generated:
 
 
 @_intrinsic
+def first_lanes(typing_context: Any, a: Any, n: Any) -> Generated | None:
+    """The first n lanes and zeros; n is a literal."""
+    if not isinstance(n, types.IntegerLiteral):
+        return None
+    kept = [lane if lane < n.literal_value else LANES for lane in range(LANES)]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _shuffle(builder, arguments[0], ir.Constant(_VECTOR, [0.0] * LANES), kept)
+
+    return LANES_TYPE(a, n), generate
+
+
+@_intrinsic
 def spread(typing_context: Any, x: Any) -> Generated:
     """One scalar in every lane."""
 

@@ -90,13 +90,15 @@ class Full(NamedTuple):
     Z: Floats  # (d, d): inverse of a factor
     X: Floats  # (k, d): dense rows
     VX: Floats  # (k, d)
+    pair: Floats  # (8, d): two dense rows, and what `_pairs` makes of them
 
     @classmethod
     def of(cls, d: int, most_rows: int, most_entries: int) -> Full:
         """Memory for entities of at most `most_rows` rows."""
         k, e = min(most_rows, d), d + _SPARE
         rows, primal, dual = Rows.of(most_rows, d), Primal.of(d, d), Dual.of(k)
-        return cls(rows, primal, dual, _matrix(e, e), _matrix(e, e), _matrix(k + 2, e), _matrix(k + 2, e))
+        X, VX = _matrix(k + 2, e), _matrix(k + 2, e)
+        return cls(rows, primal, dual, _matrix(e, e), _matrix(e, e), X, VX, _matrix(8, e))
 
 
 class Diagonal(NamedTuple):

@@ -1,7 +1,8 @@
 """Minibatch mode, compiled: every entity of a block takes all its rows at once and is written whole or left alone.
 
 With fewer rows than dimensions (by the count of operations) the solve runs in the rows on the stored covariance, with
-no d × d factorisation; else in the coefficients. Storage may be float32; everything inside is float64.
+no d × d factorisation, and for one or two rows on a path of its own (`_pairs`); else in the coefficients. Storage may
+be float32; everything inside is float64.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nearline.glmix._kernels._linalg import (
 )
 from nearline.glmix._kernels._memory import Dual, Full, Outcome, Primal, Rows
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
+from nearline.glmix._kernels._pairs import AHEAD, fetch_entity, update_pair
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows
 
 # Newton steps that a typical update takes; only the choice between primal and dual depends on it.
@@ -160,12 +162,17 @@ def update_full(
 ) -> None:  # fmt: skip
     """Update the entities schedule[start::stride] on packed covariances."""
     d = means.shape[1]
-    rows, p, w, S, Z, X, VX = memory
+    rows, p, w, S, Z, X, VX, pair = memory
     for j in range(d):
         rows.position[j] = j
     for s in range(start, schedule.shape[0], stride):
         e = schedule[s]
+        if s + AHEAD * stride < schedule.shape[0]:
+            fetch_entity(batch, groups, schedule[s + AHEAD * stride], means, covs)
         n, entries = gather(batch, groups, e, rows.at, rows.given)
+        if 0 < n <= 2 < d:
+            update_pair(link, batch, n, e, groups.codes[e], rows, pair, means, covs, outcome)
+            continue
         mode = without_rows(n)
         if n > 0:
             mean, cov = means[groups.codes[e]], covs[groups.codes[e]]
