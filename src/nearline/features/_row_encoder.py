@@ -24,6 +24,7 @@ from nearline.features._assemble import Rows, Slotted, assemble
 from nearline.features._drafts import items
 from nearline.features._encoder import Design, Encoder
 from nearline.features._row_columns import Found
+from nearline.features._row_reader import RowReader
 from nearline.features._row_types import fields, key_families, row_type
 from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column
@@ -72,7 +73,7 @@ class RowEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder, self.schema = encoder, encoder.schema
-        families = key_families(encoder)
+        self.families = families = key_families(encoder)
         found = fields(encoder, families)
         self.Row = row_type(found)
         self._keys = frozenset(families)
@@ -80,6 +81,7 @@ class RowEncoder:
         self.names = tuple(field.name for field in found)
         self.arrow = pa.schema([pa.field(field.name, field.arrow) for field in found if field.name in self._seen])
         self._hashes: dict[str, dict[Any, Level]] = {}
+        self._reader: RowReader | None = None
 
     def encode(self, rows: Sequence[Any], now: float = 0.0) -> tuple[Design, Columns]:
         """Design of decoded rows, and their columns for the ledger (numbers as float64, NaN where missing).
@@ -98,6 +100,15 @@ class RowEncoder:
         """
         lists: Any = zip(*map(msgspec.structs.astuple, rows)) if rows else ([] for _ in self.names)
         return self._encode(dict(zip(self.names, map(list, lists))), len(rows), now)
+
+    def read(self, body: bytes, now: float = 0.0) -> tuple[Design, Columns] | None:
+        """As `encode`, from the bytes of a request `{"rows": [...]}` in its usual form; None for any other.
+
+        It costs a fifth of decoding and encoding. None does not mean that the body is bad: decode it, and see.
+        """
+        if self._reader is None:
+            self._reader = RowReader(self)
+        return self._reader.read(body, now)
 
     def encode_table(self, table: Any, now: float = 0.0) -> tuple[Design, Columns]:
         """As `encode`, from an Arrow table: an absent feature is missing, an absent time is now.

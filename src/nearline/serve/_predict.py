@@ -55,6 +55,9 @@ class Predict:
         live, now = self._service.live, self._service.now()
         if media == ARROW:
             return await self._arrow(live, now, body, query, waiter)
+        read = live.rows.read(body, now)
+        if read is not None and read[0].rows <= self._service.limits.rows:
+            return await self._answered(live, now, *read, waiter)
         request = self._decoded(live, body)
         n = len(request.rows)
         design, columns = live.rows.encode(request.rows, now)
@@ -65,6 +68,14 @@ class Predict:
         explained = await self._explained(live, design) if request.explain else None
         ids = await self._record(live, now, design, columns, margin, draw, waiter)
         return Answer(_encode(Predictions(_predictions(live, ids, margin, draw, explained))), JSON, n)
+
+    async def _answered(
+        self, live: Live, now: float, design: Design, columns: dict[str, Any], waiter: Acknowledger
+    ) -> Answer:
+        """The usual request: scores, and nothing beside them."""
+        margin = live.scorer.score(design).margin
+        ids = await self._record(live, now, design, columns, margin, None, waiter)
+        return Answer(_encode(Predictions(_predictions(live, ids, margin, None, None))), JSON, design.rows)
 
     def _decoded(self, live: Live, body: bytes) -> Any:
         if live is not self._live:

@@ -1,0 +1,263 @@
+"""From the bytes of a request to a `Design` and recorded columns, with no Python object per row.
+
+`RowReader.read` answers for the usual form of a request; for any other it returns None, and the body is decoded and
+encoded by `RowEncoder.encode`, to which it is equal in all it answers.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.features._encoder import Design
+from nearline.features._vocabulary import MISSING, Column
+from nearline.schema import Categorical, Multi, Numeric
+
+if TYPE_CHECKING:
+    from nearline.features._row_encoder import Columns, RowEncoder
+
+_MOST_FIELDS = 64
+_PAD = bytes(8)
+_HEAD, _NULL = np.frombuffer(b'"rows"' + _PAD, np.uint8), np.frombuffer(b"null" + _PAD, np.uint8)
+NUMBER, INTEGER, STRING = 0, 1, 2
+PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3
+
+
+class RowReader:
+    """Reads requests for one `RowEncoder`; `usable` is False where a column is of a kind that this does not read."""
+
+    def __init__(self, rows: RowEncoder) -> None:
+        from nearline.features._decimal import powers
+        from nearline.features._str_index import StrIndex
+
+        self._rows, self._encoder, schema = rows, rows.encoder, rows.schema
+        self._families = rows.families
+        self._kinds = {name: self._kind(name) for name in rows.names}
+        keys = self._encoder.keys
+        self.usable = (
+            all(kind is not None for kind in self._kinds.values())
+            and all(isinstance(key, str) for key in keys)
+            and len(rows.names) <= _MOST_FIELDS
+        )
+        if not self.usable:
+            return
+        self._out: dict[str, int] = {}
+        totals = [0, 0, 0]
+        for name, kind in self._kinds.items():
+            assert kind is not None
+            self._out[name], totals[kind] = totals[kind], totals[kind] + 1
+        self._totals = totals
+        self._fields, self._names = self._described(schema)
+        self._wide, self._exact = powers()
+        self._value, self._whole = np.zeros(2), np.zeros(1, np.int64)
+        self._index, self._known = StrIndex(), dict[int, int]()
+        self._integer_slots: dict[str, Any] = {}
+        self._described_columns: tuple[Any, Any, Any] = (None, None, None)
+
+    def _kind(self, name: str) -> int | None:
+        """How a field is read; None where this cannot."""
+        schema = self._rows.schema
+        if name in self._families:
+            kind = {"int": INTEGER, "str": STRING}.get(self._families[name])
+            column = self._column(name)
+            plain = column is None or isinstance(column.kind, Categorical)
+            return kind if plain else None
+        column = self._column(name)
+        if column is None:
+            return NUMBER
+        if name in (schema.time, schema.offset, schema.weight):
+            return None
+        match column.kind:
+            case Numeric():
+                return NUMBER
+            case Categorical():
+                return {"int": INTEGER, "str": STRING, None: STRING}.get(column.family)
+            case Multi(sep) if sep is not None and len(sep.encode()) == 1 and column.family in (None, "str"):
+                return STRING
+        return None
+
+    def _column(self, name: str) -> Column | None:
+        return next((column for column in self._encoder._columns if column.name == name), None)
+
+    def _described(self, schema: Any) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Fields as `_json_rows` takes them, and the bytes of their names."""
+        lines, names = [], b""
+        for name, kind in self._kinds.items():
+            data = name.encode()
+            required = name in self._families or name == schema.offset
+            nullable = not required and name != schema.weight
+            lines.append((kind, required, nullable, self._out[name], len(names), len(data)))
+            names += data
+        return np.array(lines, np.int64), np.frombuffer(names + _PAD, np.uint8)
+
+    def read(self, body: bytes, now: float) -> tuple[Design, Columns] | None:
+        """Design and recorded columns of the rows of a request; None where it is not of the usual form."""
+        from nearline.features import _json_rows
+
+        if not self.usable or not (body.isascii() or _is_utf8(body)):
+            return None
+        text, most = np.frombuffer(body + _PAD, np.uint8), body.count(b"{")
+        numbers, integers, strings = self._totals
+        x, whole = np.empty((numbers, most)), np.empty((integers, most), np.int64)
+        given, spans = np.empty((integers, most), np.uint8), np.empty((strings, most, 2), np.int32)
+        n = _json_rows.read(
+            text,
+            _HEAD,
+            _NULL,
+            self._fields,
+            self._names,
+            self._wide,
+            self._exact,
+            x,
+            whole,
+            given,
+            spans,
+            self._value,
+            self._whole,
+        )
+        if n < 1:
+            return None
+        self._follow()
+        rows = self._laid_out(text, n, x, whole, given, spans)
+        roles = None if rows is None else self._roles(n, x, now)
+        if rows is None or roles is None:
+            return None
+        codes = {key: self._codes(key, text, n, whole, spans) for key in self._encoder.keys}
+        weight, offset, time = roles
+        indptr, indices, values = rows
+        design = Design(indptr, indices, values, codes, np.full(n, np.nan), weight, offset, time)
+        return design, self._columns(text, n, x, whole, given, spans)
+
+    def _follow(self) -> None:
+        """Enter what the vocabulary has learned since the last request."""
+        for number, column in enumerate(self._encoder._columns):
+            known = self._known.get(number, 0)
+            if len(column.slots) > known and self._kinds[column.name] != NUMBER:
+                new = list(islice(column.slots.items(), known, None))
+                if self._kinds[column.name] == STRING:
+                    named = [(MISSING if level is None else level, slot) for level, slot in new]
+                    self._index.put(number, [(level, slot) for level, slot in named if isinstance(level, str)])
+                else:
+                    self._enter(column.name, new)
+                self._known[number] = known + len(new)
+        for number, key in enumerate(self._encoder.keys, len(self._encoder._columns)):
+            values, known = self._encoder._entities[key].values, self._known.get(number, 0)
+            if len(values) > known and self._kinds[str(key)] == STRING:
+                new_values = values[known:]
+                self._index.put(number, [(str(value), code) for code, value in enumerate(new_values, known)])
+                self._known[number] = known + len(new_values)
+
+    def _enter(self, name: str, new: list[tuple[Any, int]]) -> None:
+        from nearline.features._int_index import IntIndex
+
+        index = self._integer_slots.setdefault(name, IntIndex())
+        found = [(level, slot) for level, slot in new if isinstance(level, int) and -(2**63) <= level < 2**63]
+        levels, slots = np.array(found, np.int64).reshape(-1, 2).T
+        index.put(np.ascontiguousarray(levels), np.ascontiguousarray(slots))
+
+    def _laid_out(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Any:
+        from nearline.features import _json_rows
+
+        described = self._features()
+        if described is None:
+            return None
+        features, center, scale, counted = described
+        slots = np.full((max(len(counted), 1), n), -1, np.int32)
+        for place, (column, out) in enumerate(counted):
+            found = self._integer_slots[column.name].find(whole[out, :n]) if column.name in self._integer_slots else -1
+            slots[place] = np.where(given[out, :n] == 1, found, column.slots.get(None, -1))
+        room = n * (1 + len(features)) + (len(text) if (features[:, 0] == SPLIT).any() else 0)
+        indptr, indices, values = np.empty(n + 1, np.int64), np.empty(room, np.int32), np.empty(room)
+        index = self._index
+        end = _json_rows.lay_out(
+            features, center, scale, x, slots, text, spans, index.table, index.entries, index.arena, n, indptr, indices,
+            values,
+        )  # fmt: skip
+        return None if end < 0 else (indptr, indices[:end], values[:end])
+
+    def _features(self) -> Any:
+        """Feature columns as `_json_rows` takes them, and those whose slots are looked up here; None: not all known."""
+        columns = self._encoder._columns
+        sizes = [len(column.slots) for column in columns]
+        if columns is self._described_columns[0] and sizes == self._described_columns[1]:
+            return self._described_columns[2]
+        lines = np.zeros((len(columns), 6), np.int64)
+        center, scale = np.zeros(len(columns)), np.ones(len(columns))
+        counted: list[tuple[Column, int]] = []
+        for number, column in enumerate(columns):
+            kind, out, missing = self._kinds[column.name], self._out[column.name], column.slots.get(None, -1)
+            match column.kind:
+                case Numeric():
+                    if column.center is None or column.scale is None or 0 not in column.slots:
+                        return None
+                    center[number], scale[number] = column.center, column.scale
+                    lines[number] = SCALED, out, number, column.slots[0], missing, 0
+                case Multi(sep) if sep is not None:
+                    lines[number] = SPLIT, out, number, -1, missing, sep.encode()[0]
+                case _ if kind == INTEGER:
+                    lines[number] = COUNTED, len(counted), number, -1, missing, 0
+                    counted.append((column, out))
+                case _:
+                    lines[number] = PLAIN, out, number, -1, missing, 0
+        self._described_columns = columns, sizes, (lines, center, scale, counted)
+        return self._described_columns[2]
+
+    def _roles(self, n: int, x: Any, now: float) -> Any:
+        """Weight, offset and time; None where one is not what it has to be, which is said by who decodes in full."""
+        schema = self._rows.schema
+        weight = np.ones(n) if schema.weight is None else x[self._out[schema.weight], :n].copy()
+        offset = np.zeros(n) if schema.offset is None else x[self._out[schema.offset], :n].copy()
+        time = np.full(n, now) if schema.time is None else x[self._out[schema.time], :n].copy()
+        weight[np.isnan(weight)], time[np.isnan(time)] = 1.0, now
+        return (weight, offset, time) if weight.min() >= 0.0 else None
+
+    def _codes(self, key: Any, text: Any, n: int, whole: Any, spans: Any) -> NDArray[np.int32]:
+        from nearline.features import _json_rows
+
+        known, out = self._encoder._entities[key], self._out[key]
+        if self._kinds[key] == INTEGER:
+            values = whole[out, :n]
+            codes: NDArray[np.int32] = known.integers().find(values)
+            return known.lookup(values.tolist()) if int(codes.min()) < 0 else codes
+        codes, index = np.empty(n, np.int32), self._index
+        number = len(self._encoder._columns) + self._encoder.keys.index(key)
+        if _json_rows.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
+            strangers: dict[bytes, int] = {}
+            for row in np.flatnonzero(codes < 0).tolist():
+                start, size = spans[out, row].tolist()
+                codes[row] = strangers.setdefault(text[start : start + size].tobytes(), -1 - len(strangers))
+        return codes
+
+    def _columns(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Columns:
+        """Keys and features as they are recorded, strings as Arrow arrays that share one buffer."""
+        from nearline.features import _json_rows
+
+        strings = len(spans)
+        data, offsets = np.empty(len(text), np.uint8), np.empty((strings, n + 1), np.int32)
+        valid, nulls = np.zeros((strings, (n + 7) // 8), np.uint8), np.empty(strings, np.int64)
+        _json_rows.gather(text, spans, n, data, offsets, valid, nulls)
+        buffer, found = pa.py_buffer(data), dict[str, Any]()
+        for name in self._rows.arrow.names:
+            kind, out = self._kinds[name], self._out[name]
+            if kind == NUMBER:
+                found[name] = x[out, :n]
+            elif kind == INTEGER:
+                values = whole[out, :n]
+                there = given[out, :n]
+                found[name] = values if there.all() else pa.array(values, mask=there == 0)
+            else:
+                bits = pa.py_buffer(valid[out]) if nulls[out] else None
+                found[name] = pa.StringArray.from_buffers(n, pa.py_buffer(offsets[out]), buffer, bits, int(nulls[out]))
+        return found
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
