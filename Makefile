@@ -1,6 +1,6 @@
 # Needs Python 3.11 to 3.13 and make; everything else is installed into .venv.
 #
-#   make demo    replay MovieLens-1M (where NEARLINE_DATA has it) or a simulated marketplace; table and report
+#   make demo    a running service on a simulated marketplace: dashboard, a shock, a summary; 90 seconds
 #   make test    run the tests
 #   make check   formatting, lints, types, layers
 #   make bench   run the benchmarks; each ends with one line of JSON
