@@ -74,10 +74,7 @@ class Entities:
             return codes
         get = self.codes.get
         found = np.array([get(value, -1) for value in values], np.int32)
-        strangers: dict[Entity, int] = {}
-        for place in np.flatnonzero(found < 0).tolist():
-            found[place] = strangers.setdefault(values[place], -1 - len(strangers))
-        return found
+        return strangers(found, values)
 
     def integers(self) -> Any:
         """The index, up to date; integers beyond int64 are left out, since no array asks for them."""
@@ -95,6 +92,14 @@ class Entities:
 
 def _fits(value: Entity) -> bool:
     return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def strangers(codes: NDArray[np.int32], values: Any) -> NDArray[np.int32]:
+    """Codes with −1, −2, ... in place of negative ones, in order of appearance, the same for equal values."""
+    met: dict[Any, int] = {}
+    for place in np.flatnonzero(codes < 0).tolist():
+        codes[place] = met.setdefault(values[place], -1 - len(met))
+    return codes
 
 
 class Codes(Mapping[Entity, int]):

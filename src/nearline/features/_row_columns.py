@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import DataError
 from nearline.features._assemble import Slotted
-from nearline.features._entities import Entities
+from nearline.features._entities import Entities, strangers
 from nearline.features._vocabulary import MISSING, Column
 from nearline.schema._columns import Floats, Level
 
@@ -40,7 +40,7 @@ def entities(known: Entities, values: Sequence[Any]) -> NDArray[np.int32]:
     """
     if known.families == ["int"]:
         codes: NDArray[np.int32] = known.integers().find(np.array(values, np.int64))
-        return known.lookup(values) if int(codes.min(initial=0)) < 0 else codes
+        return strangers(codes, values) if int(codes.min(initial=0)) < 0 else codes
     try:
         return _all(known.codes, values)
     except KeyError:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features._encoder import Design
+from nearline.features._entities import strangers
 from nearline.features._vocabulary import MISSING, Column
 from nearline.schema import Categorical, Multi, Numeric
 
@@ -222,14 +223,15 @@ class RowReader:
         if self._kinds[key] == INTEGER:
             values = whole[out, :n]
             codes: NDArray[np.int32] = known.integers().find(values)
-            return known.lookup(values.tolist()) if int(codes.min()) < 0 else codes
+            return strangers(codes, values.tolist()) if int(codes.min()) < 0 else codes
         codes, index = np.empty(n, np.int32), self._index
         number = len(self._encoder._columns) + self._encoder.keys.index(key)
         if _json_rows.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
-            strangers: dict[bytes, int] = {}
-            for row in np.flatnonzero(codes < 0).tolist():
-                start, size = spans[out, row].tolist()
-                codes[row] = strangers.setdefault(text[start : start + size].tobytes(), -1 - len(strangers))
+            new = np.flatnonzero(codes < 0).tolist()
+            named = {
+                row: text[start : start + size].tobytes() for row, (start, size) in zip(new, spans[out, new].tolist())
+            }
+            strangers(codes, named)
         return codes
 
     def _columns(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Columns:

@@ -151,14 +151,17 @@ class Scorer:
         return Scores(*out)
 
     def _serve(self, design: Design, out: Floats, variances: bool) -> None:
-        widest = int(np.maximum.reduce(np.diff(design.indptr)))
-        if widest > self._widest:
-            self._widest = 2 * widest
-            self._prepare()
+        rows = (design.indptr, design.indices, design.values, design.offset, design.time)
+        entities = np.zeros((len(self._keys), design.rows), np.int32)
+        for r, key in enumerate(self._keys):
+            if key is not None:
+                entities[r] = design.entities[key]
+        if self._prepared.score(rows, entities, self._known, out, variances):
+            return
         if int(np.maximum.reduce(design.indices)) >= self._shape[0]:
             raise DataError("the design was made by another model", fix="encode it with the served model's encoder")
-        rows = {name: getattr(design, name) for name in _ROWS}
-        entities = [None if key is None else design.entities[key] for key in self._keys]
+        self._widest = 2 * int(np.maximum.reduce(np.diff(design.indptr)))
+        self._prepare()
         self._prepared.score(rows, entities, self._known, out, variances)
 
     def expected(self, margin: Floats) -> Floats:
@@ -194,6 +197,3 @@ class Scorer:
         """Contributions of every effect and feature to every row's score; see `GLMix.explain`."""
         with self.lock:
             return self.model.explain(design)
-
-
-_ROWS = ("indptr", "indices", "values", "offset", "time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 import uvicorn
@@ -13,6 +14,9 @@ from nearline.serve._app import App
 
 GRACE = 30
 """Seconds that open requests have to finish once the server stops."""
+SWITCH = 0.0003
+"""Seconds until a thread that waits for Python's lock gets it. At the default of 5 ms a group commit, which gives the
+lock up several times, waits for the event loop at each, and the event loop for a learner."""
 
 
 class _Server(uvicorn.Server):
@@ -20,11 +24,17 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
-        self._app = app
+        self._app, self._before = app, sys.getswitchinterval()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.stop()
         await super().shutdown(sockets)
+        sys.setswitchinterval(self._before)
 
 
 def server(app: App, *, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> uvicorn.Server:

@@ -16,12 +16,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nearline.glmix._kernels._forget import block_at
-from nearline.glmix._kernels._lanes import floats, int32s, ints, pointer, record_at
+from nearline.glmix._kernels._lanes import floats, ints, pointer, record_at
 from nearline.glmix._kernels._linalg import LEAF
 from nearline.glmix._kernels._plan import (
-    _DTYPES,
-    _FLOAT,
-    _INT32,
     _PLAN_COLUMNS,
     Sizes,
     _Keep,
@@ -40,33 +37,46 @@ rows_at = record_at(ROWS)
 
 
 @njit(**HELD)
-def clamp(rows: Any, codes: Any, known: Any, R: int) -> None:
-    """Entities of every block from codes by address (0: the fixed effect), −1 for those the block has not met."""
-    out, n = int32s(rows.entities), rows.n
-    for r in range(R):
-        for i in range(n):
-            e = 0 if codes[r] == 0 else int32s(codes[r])[i]
-            out[r * n + i] = e if 0 <= e < known[r] else -1
+def clamp(entities: Any, known: Any) -> None:
+    """Entities (R, n) in place: −1 for those that the block has not met."""
+    for r in range(entities.shape[0]):
+        for i in range(entities.shape[1]):
+            if not 0 <= entities[r, i] < known[r]:
+                entities[r, i] = -1
 
 
 @njit(**HELD)
-def serve(rows_address: int, plan: int, R: int, like: Any, codes: Any, known: Any, fixed: Any, variances: bool) -> None:
-    """Margins z and, where asked for, variances s of all rows, and into `fixed` offset + xᵀb, the fixed effect's part.
+def serve(
+    record: Any, plan: int, like: Any, indptr: Any, indices: Any, values: Any, entities: Any, offset: Any, time: Any,
+    known: Any, room: Any, out: Any, variances: bool,
+) -> bool:  # fmt: skip
+    """Margins into out[0], offset + xᵀb, the fixed effect's part, into out[1], variances where asked for into out[2].
 
-    Block 0 is the fixed effect.
+    Block 0 is the fixed effect. `record` is room for a ROWS record; `room` holds how many slots, and entries of a row,
+    there is memory for. False, and nothing is scored, where there are more.
     """
-    rows, stored = rows_at(rows_address), pointer(0, like)
-    clamp(rows, codes, known, R)
-    z, s, offset = floats(rows.z), floats(rows.s), floats(rows.offset)
-    for i in range(rows.n):
-        z[i] = margin(rows, plan, R, stored, i)
+    n, R = entities.shape[1], entities.shape[0]
+    for i in range(n):
+        if indptr[i + 1] - indptr[i] > room[1]:
+            return False
+    for p in range(indptr[0], indptr[n]):
+        if not 0 <= indices[p] < room[0]:
+            return False
+    clamp(entities, known)
+    record[0], record[1], record[2] = n, indptr.ctypes.data, indices.ctypes.data
+    record[3], record[4] = values.ctypes.data, entities.ctypes.data
+    record[7], record[8] = offset.ctypes.data, time.ctypes.data
+    rows, stored = rows_at(record.ctypes.data), pointer(0, like)
+    for i in range(n):
+        out[0, i] = margin(rows, plan, R, stored, i)
         b, alone = block_at(plan), offset[i]
         mean, slots, entries = pointer(b.mean, stored), ints(b.slots), floats(b.entries)
         for p in range(b.used):
             alone += entries[p] * mean[slots[p]]
-        fixed[i] = alone
+        out[1, i] = alone
         if variances:
-            s[i] = variance(plan, R, stored)
+            out[2, i] = variance(plan, R, stored)
+    return True
 
 
 class Prepared:
@@ -76,6 +86,8 @@ class Prepared:
         self._keep = _Keep([b])
         self._like, self._plan = b.like, plan_of(standing(b), sizes, self._keep)
         self._plan_at = address(self._plan)
+        self._record = np.zeros(len(ROWS.names or ()), np.int64)
+        self._room = np.array([b.local.shape[1], sizes[3]])
 
     def move(self, addresses: dict[str, list[int]]) -> None:
         """Renew where the posteriors stand: one address per block for each of `ADDRESSES`."""
@@ -83,23 +95,27 @@ class Prepared:
             self._plan[:, _PLAN_COLUMNS[name]] = addresses[name]
 
     def score(
-        self, rows: dict[str, NDArray[Any]], entities: list[Any], known: NDArray[np.int64], out: Any, variances: bool
-    ) -> None:
-        """Score n rows.
+        self, rows: tuple[NDArray[Any], ...], entities: NDArray[np.int32], known: NDArray[np.int64],
+        out: NDArray[np.float64], variances: bool,
+    ) -> bool:  # fmt: skip
+        """Score n rows; False where a row has more entries, or later slots, than there is memory for.
 
         Parameters
         ----------
         rows
             Their indptr, indices, values, offset and time.
         entities, known
-            Codes (n) per block, None for the fixed effect; and how many entities the block has met.
+            Codes (R, n), overwritten; and how many entities each block has met.
         out
             float64 (3, n): margins, those of the fixed effect alone, and variances where asked for.
         """
-        keep, n, R = _Keep(), out.shape[1], len(entities)
-        z, chosen = address(out), np.empty((R, n), np.int32)
-        at = {name: keep.address(array, _DTYPES.get(name, _FLOAT)) for name, array in rows.items()}
-        own = (n, at["indptr"], at["indices"], at["values"], address(chosen), 0, 0, at["offset"], at["time"])
-        record = np.array((*own, z, z + 16 * n, 0), np.int64)
-        codes = np.array([0 if e is None else keep.address(e, _INT32) for e in entities], np.int64)
-        serve(address(record), self._plan_at, R, self._like, codes, known, out[1], variances)
+        indptr, indices, values, offset, time = map(np.ascontiguousarray, rows, _ROW_DTYPES)
+        return bool(
+            serve(
+                self._record, self._plan_at, self._like, indptr, indices, values, entities, offset, time, known,
+                self._room, out, variances,
+            )
+        )  # fmt: skip
+
+
+_ROW_DTYPES = (np.int64, np.int32, np.float64, np.float64, np.float64)
