@@ -36,6 +36,7 @@ class LedgerTable(Table, frozen=True):
     flush: Duration = 0.1
     waiting: int = 200_000
     segment_rows: int = 1_000_000
+    memory_mb: int = 64
     retention: Duration | None = None
 
 

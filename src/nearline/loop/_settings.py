@@ -71,6 +71,8 @@ class Recording:
         At most so many rows wait for the disk; beyond, requests are answered 429.
     segment_rows : int
         Rows per segment of the ledger; a full segment is sealed to Parquet.
+    memory_mb : int
+        Budget of each of the three logs for recent rows in memory; older ones are read from disk.
     retention : float or None
         Sealed segments older than so many seconds are deleted; None keeps everything.
 
@@ -84,10 +86,11 @@ class Recording:
     flush: float = 0.1
     waiting: int = 200_000
     segment_rows: int = 1_000_000
+    memory_mb: int = 64
     retention: float | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "flush")
-        _at_least_one(self, "waiting", "segment_rows")
+        _at_least_one(self, "waiting", "segment_rows", "memory_mb")
         if self.retention is not None:
             _positive(self, "retention")

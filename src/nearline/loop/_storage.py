@@ -35,7 +35,12 @@ class Storage:
         opened: list[Any] = []
         try:
             for part, schema in zip(PARTS, (predictions, OUTCOMES, EXAMPLES)):
-                opened.append(Log.open(folder / "ledger" / part, schema, segment_rows=recording.segment_rows))
+                opened.append(
+                    Log.open(
+                        folder / "ledger" / part, schema, segment_rows=recording.segment_rows,
+                        memory_bytes=recording.memory_mb << 20,
+                    )
+                )  # fmt: skip
             state = LmdbStateStore(folder / "live")
             opened.append(state)
             predicted, happened, learned = opened[:3]
