@@ -29,13 +29,15 @@ _MOST = 1000
 class Served:
     """One answered request: when it was sent (seconds since the start), and what was predicted, true, and the case.
 
-    `rows` is None unless `drive(keep_rows=True)`.
+    `position` is how many examples the version that answered had learned since its base. `rows` is None unless
+    `drive(keep_rows=True)`.
     """
 
     at: float
     probability: Floats
     truth: Floats
     label: Floats
+    position: int
     rows: Any = None
 
 
@@ -63,7 +65,7 @@ class Seen:
         What went wrong otherwise, by its words.
     """
 
-    served: list[Served] = field(default_factory=list)
+    served: deque[Served] = field(default_factory=deque)
     predict_ms: list[float] = field(default_factory=list)
     outcome_ms: list[float] = field(default_factory=list)
     fresh_ms: list[float] = field(default_factory=list)
@@ -76,7 +78,7 @@ class Seen:
 
     def log_loss(self, begin: float = 0.0, end: float = float("inf")) -> dict[str, float]:
         """Mean log loss of what was served from `begin` to `end` (seconds since the start), and the best possible."""
-        held = [one for one in self.served if begin <= one.at < end]
+        held = [one for one in list(self.served) if begin <= one.at < end]
         if not held:
             return {"served": float("nan"), "best": float("nan")}
         y = np.concatenate([one.label for one in held])
@@ -95,6 +97,7 @@ async def drive(
     stopped: Callable[[], bool] = lambda: False,
     seen: Seen | None = None,
     keep_rows: bool = False,
+    keep_seconds: float = float("inf"),
     columns: Sequence[str] | None = None,
 ) -> Seen:
     """Send every request when it is due and its outcomes when they are known; what was seen.
@@ -111,6 +114,8 @@ async def drive(
         Seconds that are waited at the end for outcomes still to come; later ones are not sent.
     keep_rows
         Keep the rows of every answered request in `Seen.served`.
+    keep_seconds
+        Drop requests from `Seen.served` that are older than this.
     columns
         The columns that are sent; all by default.
     stopped
@@ -129,6 +134,7 @@ async def drive(
     """
     async with Http(url, connections=connections) as http:
         driver = _Driver(http, tokens, time_column, seen if seen is not None else Seen(), keep_rows, columns)
+        driver.keep_seconds = keep_seconds
         await driver.begin(url)
         await driver.run(requests, drain, stopped)
         return driver.seen
@@ -141,6 +147,7 @@ class _Driver:
     ) -> None:  # fmt: skip
         self.http, self.tokens, self.time_column, self.seen = http, tokens, time_column, seen
         self.keep_rows, self.columns = keep_rows, columns
+        self.keep_seconds = float("inf")
         self.due: list[Due] = []  # outcomes, a heap by time
         self.count = 0  # of outcomes ever due: breaks ties
         self.sent = 0  # outcomes sent and not refused
@@ -198,11 +205,14 @@ class _Driver:
             return
         self.seen.predict_ms.append(1e3 * (self.now - request.at))
         given = answer.json()["predictions"]
-        self.visible(max(_position(one["version"]) for one in given))
+        learned = max(_position(one["version"]) for one in given)
+        self.visible(learned)
         p = np.array([one["probability"] for one in given])
         self.seen.rows += len(given)
         kept = request.rows if self.keep_rows else None
-        self.seen.served.append(Served(request.at, p, request.probability, request.label, kept))
+        self.seen.served.append(Served(request.at, p, request.probability, request.label, learned, kept))
+        while self.seen.served[0].at < request.at - self.keep_seconds:
+            self.seen.served.popleft()
         for one, label, at in zip(given, request.label.tolist(), request.outcome_at.tolist()):
             if at == at:  # NaN never comes
                 self.put(at, {"prediction_id": one["prediction_id"], "label": label})

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -31,6 +31,7 @@ from nearline.simulate import Delay, Drift, Marketplace, Traffic
 
 READY_SECONDS = 60.0
 FOREVER = 86_400.0
+KEPT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,13 @@ def run(plan: Plan, out: Path, headless: bool, as_object: bool) -> None:
     config = prepare(traffic, out, began, as_object)
     with _service(config) as url:
         console.print(f"dashboard: {url}/", style="bold")
+        if not plan.seconds:
+            console.print("until you press Ctrl-C; the summary then covers the last ten minutes")
         seen = Seen()
         with _live_table.shown(url, seen, traffic, console, headless or as_object) as board:
             _drive(traffic, url, config, seen)
         status = board.last
+        console.print("stopping the service ...", style="dim")
     _live_score.conclude(config, traffic, seen, status, began, out, as_object)
 
 
@@ -112,7 +116,11 @@ def _service(config: Config) -> Iterator[str]:
     pinned = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     log = config.file.parent / "service.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, **pinned})
+        # A session of its own: Ctrl-C in the terminal is for the traffic; the service ends when it is told to.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **pinned},
+            start_new_session=True,
+        )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(process, url, log)
@@ -141,8 +149,30 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 def _drive(traffic: Traffic, url: str, config: Config, seen: Seen) -> None:
     model = config.model()
     columns = [*key_columns(model.encoder.keys), *model.encoder.features]
-    with suppress(KeyboardInterrupt):
-        asyncio.run(drive(traffic, url, seen=seen, keep_rows=True, columns=list(dict.fromkeys(columns)), drain=3.0))
+    with _interrupted() as stopped, suppress(KeyboardInterrupt):
+        asyncio.run(drive(
+            traffic, url, seen=seen, keep_rows=True, keep_seconds=KEPT_SECONDS, columns=list(dict.fromkeys(columns)),
+            drain=3.0, stopped=stopped,
+        ))  # fmt: skip
+
+
+@contextmanager
+def _interrupted() -> Iterator[Callable[[], bool]]:
+    """Whether somebody asked for an end (SIGINT, SIGTERM, SIGHUP); a second time it is a KeyboardInterrupt."""
+    asked = False
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def status_of(url: str) -> dict[str, Any] | None:

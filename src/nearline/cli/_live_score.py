@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.cli import _backtest, _show
+from nearline.cli import _backtest, _progress, _show
 from nearline.cli._drive import Seen
 from nearline.config import Config
 from nearline.evaluate import Backtest, Outcome, Variant
@@ -34,9 +34,12 @@ def conclude(
     """Table, sentence, freshness and report; with `as_object` the bars as one JSON object instead."""
     if not seen.served:
         raise StateError(f"no request was answered: {'; '.join(seen.failed) or 'none was sent'}; see {out}/service.log")
-    rows = Rows.of(seen, traffic, began)
-    result = compare(config, traffic, rows)
-    report = _backtest.write(result, out / "report.html")
+    with _progress.phases(as_object) as say:
+        say("comparing with models that were not kept fresh", 0.0)
+        rows = Rows.of(seen, began)
+        result = compare(config, traffic, rows)
+        say("writing the report", 0.0)
+        report = _backtest.write(result, out / "report.html")
     share = recovered(rows, result, traffic)
     fresh = _percentiles(seen.fresh_ms + seen.unseen_ms)
     if not as_object:
@@ -49,12 +52,15 @@ def conclude(
                 "stale one lost to the best possible score."
             )
         console.print(
-            f"Freshness, outcome acknowledged to used in a prediction: median {fresh[50]:.0f} ms, 95 % within "
-            f"{fresh[95]:.0f} ms, 99 % within {fresh[99]:.0f} ms."
+            f"As its clients saw it, an acknowledged outcome was used in predictions after {fresh[50]:.0f} ms (median); "
+            f"95 % within {fresh[95]:.0f} ms, 99 % within {fresh[99]:.0f} ms."
         )
-        console.print(f"Joined: {_joined(status)}.")
+        if status:
+            console.print(f"Outcomes: {_joined(status)}.")
+        if seen.overloaded:
+            console.print(f"{seen.overloaded:,} requests were more than the service could take (429).", style="yellow")
         for words, times in seen.failed.items():
-            console.print(f"{times} requests failed: {words}", style="red")
+            console.print(f"{times:,} requests failed: {words}", style="red")
         console.print(f"report: {report}")
         return
     bars = [_bar("recovered_share", share), _bar("fresh_p99_ms", fresh[99])]
@@ -76,11 +82,14 @@ def _finite(value: float) -> float | None:
 class Rows:
     """Everything that was served, in order of time: features, truth, what was predicted and what happened."""
 
-    def __init__(self, table: pa.Table, at: Floats, served: Floats, truth: Floats, label: Floats) -> None:
+    def __init__(
+        self, table: pa.Table, at: Floats, served: Floats, truth: Floats, label: Floats, updates: int
+    ) -> None:  # fmt: skip
         self.table, self.at, self.served, self.truth, self.label = table, at, served, truth, label
+        self.updates = updates
 
     @classmethod
-    def of(cls, seen: Seen, traffic: Traffic, began: float) -> Rows:
+    def of(cls, seen: Seen, began: float) -> Rows:
         """Rows of all answered requests; times are on the wall clock that the history ends at."""
         served = sorted(seen.served, key=lambda one: one.at)
         at = np.concatenate([np.full(len(one.label), one.at) for one in served])
@@ -88,7 +97,8 @@ class Rows:
         table = pa.concat_tables([one.rows for one in served])
         table = table.append_column("timestamp", pa.array(began + at)).append_column("clicked", pa.array(label))
         p = np.concatenate([one.probability for one in served])
-        return cls(table, at, p, np.concatenate([one.truth for one in served]), label)
+        updates = len({one.position for one in served}) - 1
+        return cls(table, at, p, np.concatenate([one.truth for one in served]), label, updates)
 
 
 def compare(config: Config, traffic: Traffic, rows: Rows) -> Backtest:
@@ -98,42 +108,40 @@ def compare(config: Config, traffic: Traffic, rows: Rows) -> Backtest:
     registry.close()
     history = config.table()
     design, _ = stale.design(rows.table, learn=False)
-    began = time.perf_counter()
-    margin = stale.decision_function(design)
-    seconds = time.perf_counter() - began
-    refits, refit_seconds, times = refitted(stale, history, rows, REFIT_SECONDS / traffic.warp)
+    hour = REFIT_SECONDS / traffic.warp
+    refits, times = refitted(stale, history, rows, hour)
+    refit = Variant(f"refit every hour ({hour:.0f} s here)", "nothing", refit=f"{hour:.6g}s")
+    often = f"{(rows.at[-1] - rows.at[0]) / max(1, rows.updates):.6f}s"
     p = np.clip(rows.served, 1e-12, 1 - 1e-12)
     outcomes = (
-        Outcome(Variant("nearline, as served"), np.log(p / (1 - p)), 0.0, 0),
-        Outcome(Variant("refit every hour", "nothing", refit=f"{REFIT_SECONDS / traffic.warp:.6g}s"), refits,
-                refit_seconds, times),
-        Outcome(Variant("stale batch", "nothing"), margin, seconds, 0),
+        Outcome(Variant("nearline, as served", every=often), np.log(p / (1 - p)), 0.0, rows.updates),
+        *([Outcome(refit, refits, 0.0, times)] if times else []),
+        Outcome(Variant("stale batch", "nothing"), stale.decision_function(design), 0.0, 0),
         Outcome(Variant("fixed effect only", "fixed"), Scorer(stale, "stale").score(design).fixed, 0.0, 0),
     )  # fmt: skip
     entities = {str(key): codes for key, codes in design.entities.items()}
     return Backtest(
         "live marketplace", "logit", rows.label, np.ones(len(rows.label)), design.time, entities, history.num_rows,
-        outcomes, rows.truth, None,
+        outcomes, rows.truth, None, served=True,
     )  # fmt: skip
 
 
-def refitted(stale: GLMix, history: pa.Table, rows: Rows, every: float) -> tuple[Floats, float, int]:
-    """Scores of a model that learns everything anew once in `every` seconds, how long that took, and how often."""
-    margin, seconds, times = np.empty(len(rows.at)), 0.0, 0
+def refitted(stale: GLMix, history: pa.Table, rows: Rows, every: float) -> tuple[Floats, int]:
+    """Scores of a model that learns everything anew once in `every` seconds, and how often it did."""
+    margin, times = np.empty(len(rows.at)), 0
     names = [name for name in history.column_names if name in rows.table.column_names]
     model = stale
     for hour in range(int(rows.at[-1] // every) + 1 if len(rows.at) else 0):
         first, last = np.searchsorted(rows.at, [hour * every, (hour + 1) * every])
         if hour:
-            began = time.perf_counter()
             model = stale.replica()
             model.reset()
             model.partial_fit(pa.concat_tables([history.select(names), rows.table.slice(0, first).select(names)],
                                                promote_options="permissive"))  # fmt: skip
-            seconds, times = seconds + time.perf_counter() - began, times + 1
+            times += 1
         if last > first:
             margin[first:last] = model.decision_function(rows.table.slice(first, last - first))
-    return margin, seconds, times
+    return margin, times
 
 
 def recovered(rows: Rows, result: Backtest, traffic: Traffic) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,23 +52,31 @@ def _watch(
 ) -> None:
     from nearline.cli._live_demo import status_of
 
-    second = 0
+    began, told = time.monotonic(), -IN_A_LOG
     while True:
-        stopped = stop.wait(EVERY)
+        stopped = stop.wait(EVERY - (time.monotonic() - began) % EVERY)
+        second = round(time.monotonic() - began)
         found = status_of(url)
         if found is not None:
             board.last = found
             board.rows.append(_row(second, found, seen, traffic))
             if live is not None:
                 live.update(_table(board.rows[-WIDTH:]), refresh=True)
-            elif second % IN_A_LOG == 0:
-                console.print("  ".join(part for part in board.rows[-1] if part))
-        second += 1
+            elif board.rows[-1][-1] or stopped or second >= told + IN_A_LOG:
+                if len(board.rows) == 1:
+                    console.print(_line(HEADINGS))
+                console.print(_line(board.rows[-1]))
+                told = second - second % IN_A_LOG
         if stopped:
             return
 
 
-HEADINGS = ("second", "version", "rows/s", "outcomes/s", "waits (p99)", "live", "stale", "best", "")
+HEADINGS = ("time", "version", "rows/s", "outcomes/s", "fresh p99", "live", "stale", "best", "")
+WIDTHS = (6, 12, 6, 10, 9, 6, 6, 6, 0)
+CAPTION = (
+    "log loss of the newest events: live learns, stale does not, best knows the truth; "
+    "fresh p99: outcome acknowledged to used, last minute"
+)
 
 
 def _row(second: int, status: dict[str, Any], seen: Seen, traffic: Traffic) -> tuple[str, ...]:
@@ -75,7 +84,7 @@ def _row(second: int, status: dict[str, Any], seen: Seen, traffic: Traffic) -> t
     wait = status["freshness"]["p99_ms"]
     best = seen.log_loss(max(0.0, second - 10.0))["best"]
     return (
-        f"{second:>4} s", status["model"]["version"], _number(traffic_now.get("rows_per_s"), "{:,.0f}"),
+        f"{second} s", status["model"]["version"], _number(traffic_now.get("rows_per_s"), "{:,.0f}"),
         _number(traffic_now.get("outcomes_per_s"), "{:,.0f}"), _number(wait, "{:.0f} ms"),
         _number(quality["live"]["log_loss"], "{:.4f}"), _number(quality["stale"]["log_loss"], "{:.4f}"),
         _number(best, "{:.4f}"), _event(second, traffic),
@@ -87,16 +96,23 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _event(second: int, traffic: Traffic) -> str:
-    for at, words in ((traffic.shock_at, "shock: tastes change"), (traffic.cold_start_at, "a wave of new ads")):
-        if at is not None and at <= second < at + WIDTH:
-            return f"{words} ({second - at:.0f} s ago)"
+    for at, words in ((traffic.shock_at, "tastes change"), (traffic.cold_start_at, "new ads")):
+        if at is not None and second - 1 < at <= second:
+            return f"\N{LEFTWARDS ARROW} {words}"
     return ""
 
 
+def _line(cells: tuple[str, ...]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS)).rstrip()
+
+
 def _table(rows: list[tuple[str, ...]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="log loss over the newest examples; best: the truth's own")
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), caption=CAPTION, caption_justify="left", min_width=78
+    )
     for name in HEADINGS:
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        style = {"live": "bold", "": "yellow"}.get(name, "")
+        table.add_column(name, justify="right" if name else "left", no_wrap=True, style=style)
     for row in rows:
         table.add_row(*row)
     return table

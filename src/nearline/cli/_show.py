@@ -20,6 +20,7 @@ FORMATS = {
     "rmse": ("RMSE", "{:.4f}"), "calibration": ("calib.", "{:.3f}"), "updates": ("updates", "{:,}"),
     "seconds": ("seconds", "{:,.2f}"), "events_per_s": ("events/s", "{:,.0f}"),
 }  # fmt: skip
+COSTS = "; seconds: to predict these events and to learn from them"
 LOSSES = ("log_loss", "deviance", "rmse")
 
 
@@ -28,10 +29,10 @@ def as_table(result: Backtest) -> Table:
     rows = result.table()
     names = [name for name in rows[0] if name in FORMATS]
     table = Table(
-        title=f"{result.title}: {len(result.label):,} events predicted, then learned, "
-        f"after {result.history_rows:,} of history",
+        title=f"{result.title}: {len(result.label):,} events {'served' if result.served else 'predicted'}, "
+        f"then learned, after {result.history_rows:,} of history",
         title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
-        caption="calib.: mean prediction over mean label; seconds: to predict these events and to learn from them",
+        caption="calib.: mean prediction over mean label" + ("" if result.served else COSTS),
         caption_justify="left",
     )  # fmt: skip
     table.add_column("variant", no_wrap=True)

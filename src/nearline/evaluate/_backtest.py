@@ -95,6 +95,8 @@ class Backtest:
         The Bayes-optimal probability (n), where the stream knows it.
     learned
         Priors learned from history, if they were.
+    served
+        Whether the first outcome is what a running service answered: what it cost cannot be set beside the others then.
     """
 
     title: str
@@ -107,6 +109,7 @@ class Backtest:
     outcomes: tuple[Outcome, ...]
     truth: Floats | None
     learned: LearnedPriors | None
+    served: bool = False
 
     def prediction(self, name: str) -> Floats:
         """Expected labels (n) of one variant."""
@@ -135,7 +138,8 @@ class Backtest:
             row |= {"deviance": _metrics.poisson_deviance(self.label, p, self.weight)}
         else:
             row |= {"rmse": _metrics.rmse(self.label, p, self.weight)}
-        return row | {"updates": outcome.updates, "seconds": outcome.seconds, "events_per_s": rate}
+        row["updates"] = outcome.updates
+        return row if self.served else row | {"seconds": outcome.seconds, "events_per_s": rate}
 
 
 def default_variants(rows: int) -> list[Variant]:

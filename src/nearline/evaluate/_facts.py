@@ -122,9 +122,13 @@ class Facts:
 
     @property
     def baseline(self) -> Series | None:
-        """What lift is measured from: the fixed effect alone, else the stale model, else the least updated."""
+        """What lift is measured from: the fixed effect alone, else the stale model, else the least updated.
+
+        Beside what was served it is the stale model first: what would have been served without learning.
+        """
         others = [s for s in self.series if s is not self.freshest]
-        kinds = [[s for s in others if s.variant.learns == learns] for learns in ("fixed", "nothing", "all")]
+        order = ("nothing", "fixed", "all") if self.result.served else ("fixed", "nothing", "all")
+        kinds = [[s for s in others if s.variant.learns == learns] for learns in order]
         return next((max(kind, key=lambda s: s.interval) for kind in kinds if kind), None)
 
     @property

@@ -55,17 +55,21 @@ def render(result: Backtest) -> str:
         _opening(facts), _tables.results(facts), _over_time(facts), _by_interval(facts), _calibration(facts),
         _lift(facts), _cost(facts), _tables.priors(result.learned), _tables.what_was_run(facts),
     ]  # fmt: skip
-    return _page.page(f"{result.title} · nearline backtest", "\n".join(p for p in parts if p), len(facts.series))
+    return _page.page(f"{result.title} · nearline {_kind(result)}", "\n".join(p for p in parts if p), len(facts.series))
+
+
+def _kind(result: Backtest) -> str:
+    return "live run" if result.served else "backtest"
 
 
 def _opening(facts: Facts) -> str:
     length = f" over {_words.span(facts.span)}" if facts.span > 0 else ""
     lead = (
-        f"{_words.plural(facts.rows, 'event')}{length}, each predicted before it was learned. "
+        f"{_words.plural(facts.rows, 'event')}{length}, each {_how(facts.result)}. "
         f"The {_words.plural(facts.result.history_rows, 'event')} before them fitted the starting model."
     )
     return (
-        f'<header>\n<p class="eyebrow">nearline backtest · <b>{escape(facts.result.title)}</b></p>\n'
+        f'<header>\n<p class="eyebrow">nearline {_kind(facts.result)} · <b>{escape(facts.result.title)}</b></p>\n'
         f'<h1>{escape(headline(facts))}</h1>\n<p class="lead">{escape(lead)}</p>\n</header>'
     )
 
@@ -120,7 +124,7 @@ def _lead_caption(facts: Facts, measure: Measure, lines: Floats) -> str:
 
 
 def _by_interval(facts: Facts) -> str:
-    if sum(s.variant.learns != "fixed" for s in facts.series) < 2:
+    if facts.result.served or sum(s.variant.learns != "fixed" for s in facts.series) < 2:
         return ""
     kinds = {type(s.variant.every) for s in facts.series if s.speed and s is not facts.freshest}
     lines = " Solid: intervals in events; dashed: in time." if len(kinds) > 1 else ""
@@ -212,7 +216,15 @@ def _warm_caption(facts: Facts, base: Series, fresh: Series, warm: _curves.Warmi
     )
 
 
+def _how(result: Backtest) -> str:
+    if not result.served:
+        return "predicted before it was learned"
+    return "predicted by the running service before its outcome was known; the others were replayed on the same events"
+
+
 def _cost(facts: Facts) -> str:
+    if facts.result.served:
+        return ""
     longest = max((s.outcome.seconds for s in facts.series), default=0.0)
     bars = "".join(_cost_bar(facts, series, longest) for series in facts.series)
     cheap = facts.freshest

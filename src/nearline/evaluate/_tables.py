@@ -24,7 +24,8 @@ _PACKAGES = ("nearline", "numpy", "numba", "pyarrow", "matplotlib")
 def results(facts: Facts) -> str:
     """Metrics of every variant, the best marked, and what is possible at the bottom."""
     rows = facts.table
-    head = ["variant", *(m.label for m in facts.measures), *_extras(facts), "updates", "seconds", "events/s"]
+    costs = [] if facts.result.served else ["seconds", "events/s"]
+    head = ["variant", *(m.label for m in facts.measures), *_extras(facts), "updates", *costs]
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(_row(facts, series, row, rows) for series, row in zip(facts.series, rows))
     return (
@@ -45,7 +46,9 @@ def _row(facts: Facts, series: Series, row: dict[str, Any], rows: list[dict[str,
         cells.append(_words.number(row["calibration"], 3))
     if "gain captured" in _extras(facts):
         cells.append(_share(facts, series))
-    cells += [f"{row['updates']:,}", _words.significant(row["seconds"]), _words.short(row["events_per_s"])]
+    cells.append(f"{row['updates']:,}")
+    if not facts.result.served:
+        cells += [_words.significant(row["seconds"]), _words.short(row["events_per_s"])]
     data = "".join(f"<td>{cell}</td>" for cell in cells)
     name = f'<span class="name">{_page.key(series.colour)}{escape(series.name)}</span>'
     return f'<tr class="v{series.number}"><th scope="row">{name}</th>{data}</tr>'
@@ -70,7 +73,8 @@ def _optimum(facts: Facts) -> str:
     if facts.result.link == "logit":
         happened = float(np.dot(w, y))
         cells.append(_words.number(float(np.dot(w, p)) / happened if happened else math.nan, 3))
-    cells += [_words.percent(1.0, 0)] * ("gain captured" in _extras(facts)) + [""] * 3
+    blank = 1 if facts.result.served else 3
+    cells += [_words.percent(1.0, 0)] * ("gain captured" in _extras(facts)) + [""] * blank
     data = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr class="truth"><th scope="row"><span class="name">{_page.TRUTH_KEY}best possible</span></th>{data}</tr>'
 

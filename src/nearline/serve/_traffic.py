@@ -33,6 +33,7 @@ class Traffic:
         self.buckets: dict[str, list[int]] = {}
         self.seconds: Counter[str] = Counter()
         self.errors = 0
+        self._began = monotonic()
         self._recent: dict[str, deque[tuple[float, int, float]]] = {}
 
     def add(self, route: str, status: int, rows: int, seconds: float) -> None:
@@ -50,11 +51,12 @@ class Traffic:
     def summary(self) -> dict[str, Any]:
         """Requests and rows per second over the last ten, and quantiles of the time that /predict took."""
         predict, outcome = self._last("/predict"), self._last("/outcome")
+        span = min(_SPAN, max(1.0, monotonic() - self._began))
         p50, p99 = np.quantile([s for *_, s in predict], [0.5, 0.99]) * 1000 if predict else (None, None)
         return {
-            "predict_rps": len(predict) / _SPAN,
-            "rows_per_s": sum(rows for _, rows, _ in predict) / _SPAN,
-            "outcomes_per_s": sum(rows for _, rows, _ in outcome) / _SPAN,
+            "predict_rps": len(predict) / span,
+            "rows_per_s": sum(rows for _, rows, _ in predict) / span,
+            "outcomes_per_s": sum(rows for _, rows, _ in outcome) / span,
             "p50_ms": None if p50 is None else float(p50),
             "p99_ms": None if p99 is None else float(p99),
             "errors": self.errors,
