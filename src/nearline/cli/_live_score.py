@@ -52,7 +52,7 @@ def conclude(
                 "stale one lost to the best possible score."
             )
         console.print(
-            f"As its clients saw it, an acknowledged outcome was used in predictions after {fresh[50]:.0f} ms (median); "
+            f"As its clients saw it, an outcome was used in predictions {fresh[50]:.0f} ms after it was acknowledged (median); "
             f"95 % within {fresh[95]:.0f} ms, 99 % within {fresh[99]:.0f} ms."
         )
         if status:

@@ -257,7 +257,7 @@ function announce(text) {
   setTimeout(() => { $("done").hidden = true; }, 8000);
 }
 
-const post = (path, body) => `curl -d '${body}' ${new URL(path, location.href).href}`;
+const post = (path, body) => `curl --json '${body}' ${new URL(path, location.href).href}`;
 put("example-predict", post("predict", '{"rows":[{"user_id":"u1", …}]}'));
 put("example-outcome", post("outcome", '{"prediction_id":"…","label":1}'));
 prepare(announce);
