@@ -106,9 +106,13 @@ class RowEncoder:
 
         It costs a fifth of decoding and encoding. None does not mean that the body is bad: decode it, and see.
         """
+        return self.warm().read(body, now)
+
+    def warm(self) -> RowReader:
+        """Compile what `read` needs, and not while a request waits."""
         if self._reader is None:
             self._reader = RowReader(self)
-        return self._reader.read(body, now)
+        return self._reader
 
     def encode_table(self, table: Any, now: float = 0.0) -> tuple[Design, Columns]:
         """As `encode`, from an Arrow table: an absent feature is missing, an absent time is now.

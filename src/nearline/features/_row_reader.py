@@ -58,6 +58,19 @@ class RowReader:
         self._index, self._known = StrIndex(), dict[int, int]()
         self._integer_slots: dict[str, Any] = {}
         self._described_columns: tuple[Any, Any, Any] = (None, None, None)
+        self._warm()
+
+    def _warm(self) -> None:
+        """Run everything that is compiled on no rows."""
+        self.read(b'{"rows":[{', 0.0)
+        self._follow()
+        text, (numbers, integers, strings) = np.frombuffer(_PAD, np.uint8), self._totals  # read-only, as bodies are
+        x, whole = np.empty((numbers, 1)), np.empty((integers, 1), np.int64)
+        given, spans = np.empty((integers, 1), np.uint8), np.empty((strings, 1, 2), np.int32)
+        self._laid_out(text, 0, x, whole, given, spans)
+        self._columns(text, 0, x, whole, given, spans)
+        for key in self._encoder.keys:
+            self._codes(key, text, 0, whole, spans)
 
     def _kind(self, name: str) -> int | None:
         """How a field is read; None where this cannot."""
@@ -223,7 +236,7 @@ class RowReader:
         if self._kinds[key] == INTEGER:
             values = whole[out, :n]
             codes: NDArray[np.int32] = known.integers().find(values)
-            return strangers(codes, values.tolist()) if int(codes.min()) < 0 else codes
+            return strangers(codes, values.tolist()) if int(codes.min(initial=0)) < 0 else codes
         codes, index = np.empty(n, np.int32), self._index
         number = len(self._encoder._columns) + self._encoder.keys.index(key)
         if _json_rows.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):

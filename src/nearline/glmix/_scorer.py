@@ -129,6 +129,12 @@ class Scorer:
         addresses = [[array.ctypes.data for array in arrays] for arrays in zip(*found)]
         self._prepared.move(dict(zip(ADDRESSES, addresses)))
 
+    def warm(self) -> None:
+        """Score one empty row: what has to be compiled is compiled now, and not while a request waits."""
+        one, none = np.ones(1), np.full(1, -1, np.int32)
+        codes = dict.fromkeys(self.model.encoder.keys, none)
+        self.score(Design(np.array([0, 1]), np.zeros(1, np.int32), one, codes, one, one, 0.0 * one, 0.0 * one))
+
     def score(self, design: Design, *, variances: bool = False) -> Scores:
         """Score of every row, of the fixed effect alone, and its variance where asked for.
 

@@ -14,10 +14,17 @@ from nearline.glmix import Scorer
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The version that answers: its scorer, and the encoder of its rows. They are swapped together."""
+    """The version that answers: its scorer, and the encoder of its rows. They are swapped together.
+
+    Making one compiles what its requests need, so that no request waits for it.
+    """
 
     scorer: Scorer
     rows: RowEncoder
+
+    def __post_init__(self) -> None:
+        self.scorer.warm()
+        self.rows.warm()
 
 
 @dataclass(frozen=True, slots=True)
