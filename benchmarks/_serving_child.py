@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from nearline import GLMix
 from nearline.features import RowEncoder
@@ -82,6 +83,7 @@ class Empty:
 
 
 def main() -> None:
+    pa.set_memory_pool(pa.system_memory_pool())  # as `nearline run` does
     mode, model, state = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     parts = Parts(GLMix.load(model), state, mode)
     app = App(parts)

@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 import nearline
 from nearline import config as configs
 from nearline.config import Running
@@ -27,6 +29,8 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
+    # Arrow's own pool hands memory back at once; the recorder would have every buffer zeroed by the kernel again.
+    pa.set_memory_pool(pa.system_memory_pool())
     app_tokens = Tokens.read(settings.tokens)
     listening = bound(settings.host, settings.port)
     try:

@@ -15,7 +15,7 @@ from nearline._errors import DataError
 
 Positions: TypeAlias = NDArray[np.int64]
 
-_TIERS = (256, 4096, 32768)
+_TIERS = (256, 16384)
 _CHUNK_BYTES = 64 << 20
 
 
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 64 << 20
 class Recent:
     """Rows [start, end) as chunks; immutable, so that readers need no lock.
 
-    Small appends are merged when together they reach 256, 4,096 and 32,768 rows: a row is copied three times at most.
+    Small appends are merged when together they reach 256 and 16,384 rows: a row is copied twice at most.
     """
 
     schema: Any
