@@ -64,6 +64,10 @@ class Entities:
                 codes[value] = len(self.values)
                 self.values.append(value)
 
+    def copy(self) -> Entities:
+        """The same entities, to grow on their own."""
+        return Entities(self.key, list(self.families), list(self.values), dict(self._codes))
+
     def lookup(self, values: Sequence[Entity] | Ints) -> NDArray[np.int32]:
         """Codes of the values; unseen ones get −1, −2, ... in order of appearance, equal ones the same."""
         if isinstance(values, np.ndarray):

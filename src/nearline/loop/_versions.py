@@ -19,6 +19,7 @@ class Versions:
     def __init__(self, folder: Path, clock: Callable[[], float], keep: int) -> None:
         self.folder, self.keep = folder, keep
         self._registry = Registry(folder, clock=clock)
+        self._loaded: tuple[Version, GLMix] | None = None
 
     def close(self) -> None:
         """Release the database."""
@@ -46,8 +47,11 @@ class Versions:
         return any(record.version == version for record in self._registry.versions())
 
     def load(self, version: Version) -> GLMix:
-        """The model of a version."""
-        return GLMix.load(self._registry.path(version))
+        """The model of a version, not to be changed: the one loaded last is kept for whoever asks again."""
+        if self._loaded is None or self._loaded[0] != version:
+            self._loaded = None
+            self._loaded = version, GLMix.load(self._registry.path(version))
+        return self._loaded[1]
 
     def register(
         self, model: GLMix, version: Version, parent: Version, why: str, positions: Mapping[str, int],
