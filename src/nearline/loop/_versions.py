@@ -42,6 +42,16 @@ class Versions:
         """What is known of a version."""
         return self._registry.record(version)
 
+    def held(self, version: Version) -> list[tuple[int, int]]:
+        """Examples [start, end) that a version and those it was learned from hold one by one, the newest first."""
+        spans, at = [], version if self.known(version) else None
+        while at is not None:
+            record = self.record(at)
+            if "examples" in record.positions:
+                spans.append((record.positions["start"], record.positions["examples"]))
+            at = record.parent
+        return spans
+
     def known(self, version: Version) -> bool:
         """Whether a version of this name was registered."""
         return any(record.version == version for record in self._registry.versions())
