@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 import nearline
 from nearline import config as configs
+from nearline._errors import StateError
 from nearline.config import Running
 from nearline.loop import Loop
 
@@ -30,6 +32,9 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
+    if not (settings.folder / "registry.sqlite").exists():
+        raise StateError(f"{settings.folder} has no published version; make one with: nearline fit {file}")
+    require_free(settings.folder)
     app_tokens = Tokens.read(settings.tokens)
     listening = bound(settings.host, settings.port)
     try:
@@ -43,6 +48,8 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, lambda *_: None)
             serving.run(sockets=[listening])
+            _logger.info("stopping: what waits is learned, and a version kept")
+        _logger.info("stopped; version %s is kept", loop.live.scorer.version)
     finally:
         listening.close()
 
@@ -63,6 +70,17 @@ def without_pandas() -> None:
         pa.array([0])  # pyarrow looks once and remembers
     finally:
         sys.meta_path.pop(0)
+
+
+def require_free(folder: Path) -> None:
+    """Raise StateError where another process serves the directory, before anything is touched."""
+    lock = folder / "ledger" / "predictions" / "lock"
+    if lock.exists():
+        with lock.open("rb") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StateError(f"{folder} is served by another process; one at a time may write it") from None
 
 
 def loop_of(settings: Running, learn: bool = True) -> Loop:

@@ -164,7 +164,9 @@ class Loop:
         """Make a registered version the live one; served from when this returns."""
         with self._turn:
             self._mend()
-            self._versions.publish(Version.parse(version), who, why)
+            named = Version.parse(version)
+            self._versions.require(named)
+            self._versions.publish(named, who, why)
             self._follow()
         return self.live.scorer.version
 
@@ -172,7 +174,10 @@ class Loop:
         """Return to a version, by default the one before the live one; served from when this returns."""
         with self._turn:
             self._mend()
-            self._go_back(None if to is None else Version.parse(to), why, who)
+            named = None if to is None else Version.parse(to)
+            if named is not None:
+                self._versions.require(named)
+            self._go_back(named, why, who)
         return self.live.scorer.version
 
     # -- the learner thread -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nearline._errors import StateError
+from nearline._errors import ConfigError, StateError
 from nearline.glmix import GLMix
 from nearline.store import Change, Record, Registry, Version
 
@@ -55,6 +55,12 @@ class Versions:
     def known(self, version: Version) -> bool:
         """Whether a version of this name was registered."""
         return any(record.version == version for record in self._registry.versions())
+
+    def require(self, version: Version) -> None:
+        """Raise ConfigError unless a version of this name was registered."""
+        if not self.known(version):
+            newest = ", ".join(str(record.version) for record in self._registry.versions()[:5])
+            raise ConfigError(f"there is no version {version}; the newest are {newest}")
 
     def load(self, version: Version) -> GLMix:
         """The model of a version, not to be changed: the one loaded last is kept for whoever asks again."""
