@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +30,7 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
     """Serve until SIGINT or SIGTERM; then finish what is open, learn what waits, and keep a version."""
     from nearline.serve import App, Tokens, bound, server
 
-    without_pandas()
+    lean()
     settings = configs.load(file).running()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -54,22 +57,37 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
         listening.close()
 
 
-class _WithoutPandas:
-    """Found first by the import system: there is no pandas."""
+class _Absent:
+    """Found first by the import system: there is no such package."""
 
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.package:
             raise ModuleNotFoundError(name)
 
 
-def without_pandas() -> None:
-    """Tell pyarrow that there is no pandas: else its first conversion imports it, a third of a second for nothing."""
-    sys.meta_path.insert(0, _WithoutPandas())
+@contextmanager
+def _absent(package: str) -> Iterator[None]:
+    finder = _Absent(package)
+    sys.meta_path.insert(0, finder)
     try:
-        pa.array([0])  # pyarrow looks once and remembers
+        yield
     finally:
-        sys.meta_path.pop(0)
+        sys.meta_path.remove(finder)
+
+
+def lean() -> None:
+    """Keep out what a service never uses and its libraries import if it is there: half a second before it is ready.
+
+    pyarrow looks for pandas at its first conversion and numba for the BLAS of scipy, which no kernel here calls. Each
+    looks once and remembers; both packages can be imported afterwards.
+    """
+    with _absent("pandas"):
+        pa.array([0])
+    with _absent("scipy.linalg"):
+        importlib.import_module("numba.np.arraymath")
 
 
 def require_free(folder: Path) -> None:
