@@ -252,6 +252,12 @@ def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 @pytest.fixture
+def write_history() -> Callable[[Path], None]:
+    """Writes events to learn a first model from."""
+    return lambda path: pq.write_table(simulate.stream(MARKET).slice(0, 2_000), path)
+
+
+@pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
     table = simulate.stream(MARKET)
     pq.write_table(table.slice(0, 4_000), tmp_path / "history.parquet")
