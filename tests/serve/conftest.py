@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from nearline import ConfigError, Fixed, GLMix, Multi, Numeric, Random, Schema
+from nearline import ConfigError, Fixed, GLMix, Multi, Numeric, Random, Schema, simulate
+from nearline import config as configs
+from nearline.cli import _fit
+from nearline.cli._run import loop_of
 from nearline.features import RowEncoder
 from nearline.glmix import Scorer
-from nearline.serve import App, Limits, Live, Tokens
+from nearline.serve import App, Limits, Live, Tokens, bound, server
 from nearline.store import OUTCOMES, Log, Recorder, Runs, predictions_schema
 
 SCHEMA = Schema(label="clicked", time="when", columns={"tags": Multi("|"), "price": Numeric(10.0, 5.0)})
@@ -179,3 +184,98 @@ def row() -> dict[str, Any]:
 def tokens() -> Tokens:
     """One token per role."""
     return Tokens.of({role: [f"a long {role} token"] for role in ("predict", "outcome", "admin")})
+
+
+# -- a service that learns, behind a socket ---------------------------------------------------------------------------
+
+TOKENS = {"predict": "a long predict token", "outcome": "a long outcome token", "admin": "a long admin token"}
+MARKET = simulate.Marketplace(events=6_000, members=60, ads=20, campaigns=4, days=1.0, shocks=())
+CONFIG = """
+[data]
+path = "history.parquet"
+[schema]
+label = "clicked"
+time = "timestamp"
+[fixed]
+on = ["country", "device"]
+[[random]]
+key = "member_id"
+on = ["category"]
+[[random]]
+key = "ad_id"
+[fit]
+learn_priors = false
+[live]
+folder = "state"
+[join]
+window = "1h"
+"""
+COLUMNS = ["member_id", "ad_id", "country", "device", "category"]
+
+
+class Running:
+    """The address of a service, a client with its tokens, and rows that nobody has seen yet."""
+
+    def __init__(self, url: str, rows: list[dict[str, Any]], labels: list[int]) -> None:
+        self.url, self.rows, self.labels, self.tokens = url, rows, labels, TOKENS
+
+    def headers(self, path: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {TOKENS.get(path.split('/')[1], TOKENS['admin'])}"}
+
+    def ask(self, path: str, body: Any) -> Any:
+        """The answer to a request, whatever it is."""
+        return httpx.post(f"{self.url}{path}", json=body, headers=self.headers(path), timeout=60).json()
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to a request that must be accepted."""
+        answer = self.ask(path, body)
+        assert "error" not in answer, answer
+        return answer
+
+    def status(self) -> Any:
+        return httpx.get(f"{self.url}/api/status", timeout=60).json()
+
+    def learn(self, first: int, last: int) -> None:
+        """Predict rows, say what happened, and wait until it was learned."""
+        before = self.status()["joins"]["learned"]
+        made = self.post("/predict", {"rows": self.rows[first:last]})["predictions"]
+        outcomes = [{"prediction_id": p["prediction_id"], "label": y} for p, y in zip(made, self.labels[first:last])]
+        assert self.post("/outcome", {"outcomes": outcomes}) == {"accepted": last - first, "rejected": []}
+        until(lambda: self.status()["joins"]["learned"] >= before + last - first)
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def write_history() -> Callable[[Path], None]:
+    """Writes events to learn a first model from."""
+    return lambda path: pq.write_table(simulate.stream(MARKET).slice(0, 2_000), path)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    table = simulate.stream(MARKET)
+    pq.write_table(table.slice(0, 4_000), tmp_path / "history.parquet")
+    (tmp_path / "nearline.toml").write_text(CONFIG)
+    config = configs.load(tmp_path / "nearline.toml")
+    model, found = _fit.learn(config, config.table(), lambda name, share: None)
+    _fit.keep(config, model, "fit from history", True, found)
+    listening = bound("127.0.0.1", 0)
+    with loop_of(config.running()) as loop:
+        app = App(loop, tokens=Tokens.of({role: [token] for role, token in TOKENS.items()}))
+        serving = server(app)
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        until(lambda: serving.started)
+        rest = table.slice(4_000)
+        yield Running(url, rest.select(COLUMNS).to_pylist(), rest["clicked"].to_pylist())
+        serving.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+    listening.close()

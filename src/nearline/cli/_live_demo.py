@@ -22,7 +22,7 @@ from rich.console import Console
 
 from nearline import config as configs
 from nearline._errors import ConfigError, StateError
-from nearline.cli import _fit, _live_score, _live_table, _progress
+from nearline.cli import _fit, _live_score, _live_table, _progress, _run
 from nearline.cli._drive import Seen, drive
 from nearline.config import Config
 from nearline.schema import key_columns
@@ -83,7 +83,9 @@ def prepare(traffic: Traffic, out: Path, now: float, quiet: bool) -> Config:
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = out / "nearline.toml"
-        file.write_text(resources.files("nearline.cli").joinpath("live.toml").read_text("utf-8"), "utf-8")
+        wanted = resources.files("nearline.cli").joinpath("live.toml").read_text("utf-8")
+        _refuse_others(file, wanted)
+        file.write_text(wanted, "utf-8")
         past = traffic.past(start=now)
         pq.write_table(past.drop_columns(["true_probability", "outcome_time"]), out / "history.parquet")
     except OSError as error:
@@ -96,14 +98,23 @@ def prepare(traffic: Traffic, out: Path, now: float, quiet: bool) -> Config:
     return config
 
 
+def _refuse_others(file: Path, wanted: str) -> None:
+    """Nothing of anybody else's is overwritten: only what an earlier demo has left."""
+    mark = wanted.partition("\n")[0]
+    if file.exists() and file.read_text("utf-8", "replace").partition("\n")[0] != mark:
+        raise ConfigError(f"{file} is not of an earlier demo; choose another --out")
+    state = file.parent / "state"
+    if state.exists() and not (state / "registry.sqlite").exists() and any(state.iterdir()):
+        raise ConfigError(f"{state} is not a state directory of nearline; choose another --out")
+
+
 def _clear(folder: Path) -> None:
     """Remove the state of an earlier demo."""
     import shutil
 
-    if (folder / "registry.sqlite").exists():
+    if folder.exists():
+        _run.require_free(folder)
         shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not a state directory of nearline; choose another --out")
 
 
 @contextmanager

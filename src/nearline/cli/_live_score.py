@@ -52,8 +52,8 @@ def conclude(
                 "stale one lost to the best possible score."
             )
         console.print(
-            f"As its clients saw it, an outcome was used in predictions {fresh[50]:.0f} ms after it was acknowledged (median); "
-            f"95 % within {fresh[95]:.0f} ms, 99 % within {fresh[99]:.0f} ms."
+            f"As its clients saw it, an outcome was used in predictions {fresh[50]:.0f} ms after it was acknowledged "
+            f"(median); 95 % within {fresh[95]:.0f} ms, 99 % within {fresh[99]:.0f} ms."
         )
         if status:
             console.print(f"Outcomes: {_joined(status)}.")

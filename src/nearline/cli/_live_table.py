@@ -59,7 +59,10 @@ def _watch(
         found = status_of(url)
         if found is not None:
             board.last = found
-            board.rows.append(_row(second, found, seen, traffic))
+            row = _row(second, found, seen, traffic)
+            if board.rows and board.rows[-1][0] == row[0]:
+                board.rows.pop()
+            board.rows.append(row)
             if live is not None:
                 live.update(_table(board.rows[-WIDTH:]), refresh=True)
             elif board.rows[-1][-1] or stopped or second >= told + IN_A_LOG:
@@ -74,7 +77,7 @@ def _watch(
 HEADINGS = ("time", "version", "rows/s", "outcomes/s", "fresh p99", "live", "stale", "best", "")
 WIDTHS = (6, 12, 6, 10, 9, 6, 6, 6, 0)
 CAPTION = (
-    "log loss of the newest events: live learns, stale does not, best knows the truth; "
+    "log loss of the newest events: live learns, stale does not, best knows the truth\n"
     "fresh p99: outcome acknowledged to used, last minute"
 )
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from nearline import config as configs
 from nearline._errors import ConfigError, StateError
+from nearline.cli import _show
 from nearline.store import Record, Registry, Version
 
 
@@ -34,7 +35,10 @@ def show(file: Path, at: str | None, as_object: bool) -> None:
         print(msgspec.json.encode(found).decode())
         return
     console = _console()
-    console.print(_table(records, live))
+    if not records:
+        console.print(f"no versions yet; make one with: nearline fit {file}")
+        return
+    _show.console().print(_table(records, live))
     for change in changes:
         before = f" (was {change.previous})" if change.previous else ""
         console.print(f"{_when(change.time)}  {change.action:<8}  {change.version}{before}  {change.who}: {change.why}")
@@ -114,19 +118,23 @@ def _moment(text: str) -> float:
 
 def _table(records: list[Record], live: Record | None) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "version", "made", "parent", "who", "why", "metrics"):
-        table.add_column(name)
+    for name in ("", "version", "made", "why", "metrics"):
+        table.add_column(name, no_wrap=name in ("", "version", "made"))
     for record in records:
         mark = "live" if live is not None and record.version == live.version else ""
         table.add_row(
-            mark, str(record.version), _when(record.created), str(record.parent or ""), record.who, record.why,
-            _metrics(record), style="bold" if mark else "",
+            mark, str(record.version), _when(record.created), f"{record.who}: {record.why}", _metrics(record),
+            style="bold" if mark else "",
         )  # fmt: skip
     return table
 
 
 def _metrics(record: Record) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
+    return ", ".join(f"{name.replace('_', ' ')} {_brief(value)}" for name, value in record.metrics.items())
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _when(time: float) -> str:

@@ -102,7 +102,7 @@ def _entities_from(key: Key, state: Mapping[str, Any], number: int, arrays: Mapp
     names = [f"entities.{number}.{place}" for place in range(len(families))]
     columns = [from_arrow(_part(arrays, name, state["entities"])) for name in names]
     values: list[Any] = columns[0] if isinstance(key, str) else list(zip(*columns))
-    codes = {value: code for code, value in enumerate(values)}
+    codes = dict(zip(values, range(len(values))))
     if len(codes) != len(values):
         raise StateError(f"entities of {key!r} repeat in the encoder's state")
     return Entities(key, families, values, codes)

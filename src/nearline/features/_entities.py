@@ -64,6 +64,10 @@ class Entities:
                 codes[value] = len(self.values)
                 self.values.append(value)
 
+    def copy(self) -> Entities:
+        """The same entities, to grow on their own."""
+        return Entities(self.key, list(self.families), list(self.values), dict(self._codes))
+
     def lookup(self, values: Sequence[Entity] | Ints) -> NDArray[np.int32]:
         """Codes of the values; unseen ones get −1, −2, ... in order of appearance, equal ones the same."""
         if isinstance(values, np.ndarray):
@@ -84,10 +88,19 @@ class Entities:
             self._index = IntIndex()
         first, n = self._indexed, len(self.values)
         if first < n:
-            fit = [(value, code) for code, value in enumerate(self.values[first:n], first) if _fits(value)]
-            self._index.put(*np.array(fit, np.int64).reshape(-1, 2).T.copy())
+            self._index.put(*_fitting(self.values[first:n], first))
             self._indexed = n
         return self._index
+
+
+def _fitting(values: list[Entity], first: int) -> tuple[Ints, Ints]:
+    """The integers among values that fit int64, and their codes, counted from `first`."""
+    whole: Any = np.array(values) if set(map(type, values)) == {int} else np.zeros(0)
+    if whole.dtype == np.int64:
+        return whole, np.arange(first, first + len(values), dtype=np.int64)
+    fit = [(value, code) for code, value in enumerate(values, first) if _fits(value)]
+    keys, codes = np.array(fit, np.int64).reshape(-1, 2).T.copy()
+    return keys, codes
 
 
 def _fits(value: Entity) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from nearline._errors import StateError
-from nearline.features._entities import Entities, Entity
+from nearline.features._entities import Entity
 from nearline.features._vocabulary import Column
 from nearline.schema._columns import Level
-from nearline.schema._kinds import ColumnKind, key_columns
+from nearline.schema._kinds import ColumnKind
 
 if TYPE_CHECKING:
     from nearline.features._encoder import Encoder
@@ -127,6 +127,5 @@ def copy(encoder: Encoder) -> Encoder:
     twin._remember([Column(c.name, c.kind, c.family, c.center, c.scale, dict(c.slots)) for c in encoder._columns])
     twin._slots.names[:], twin._slots.columns[:] = encoder._slots.names, encoder._slots.columns
     for key, known in encoder._entities.items():
-        twin._entities[key] = Entities(key, [None] * len(key_columns([key])))
-        twin._entities[key].grow(known.values, list(known.families))
+        twin._entities[key] = known.copy()
     return twin

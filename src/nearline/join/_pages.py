@@ -49,6 +49,11 @@ class Pages:
         return len(self._numbers)
 
     @property
+    def first(self) -> int | None:
+        """Position at which the oldest page begins; None when there is none."""
+        return int(self._numbers[0]) * ROWS if len(self._numbers) else None
+
+    @property
     def time(self) -> Floats:
         """Event times of predictions, by row (see `find`)."""
         return self._time.reshape(-1)

@@ -65,6 +65,12 @@ class State:
         self.pages = Pages()
 
     @property
+    def first(self) -> int:
+        """No prediction before this position can be labelled, corrected or retracted any more."""
+        oldest = self.pages.first
+        return self.end if oldest is None else oldest
+
+    @property
     def dirty(self) -> list[int]:
         """Numbers of the pages that changed since `committed`, ascending."""
         return sorted(self.pages.dirty)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -16,12 +15,12 @@ from nearline.gate import GuardSettings
 from nearline.glmix import GLMix, Safety
 from nearline.join import Action, Joined, Policy
 from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, SCHEMA
+from nearline.loop._held import recalled
 from nearline.loop._learner import Learner
-from nearline.loop._recall import Recall
 from nearline.loop._settings import Recording
 from nearline.loop._settle import Settled
 from nearline.loop._storage import Storage
-from nearline.loop._teach import Teacher
+from nearline.loop._teach import UNFORESEEN, Teacher
 from nearline.loop._versions import Versions
 
 Ints = NDArray[np.int64]
@@ -98,7 +97,7 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
     """Teach a replica of the base what the line's examples say, batch by batch."""
     model = learner.stale.replica()
     teacher = Teacher(model, learner.stale, learner.safety, storage.examples)
-    recall = _recalled(storage, learner.line.start, learner.kept)
+    recall = recalled(storage.examples, learner.held, storage.predictions.first)
     for start, batch in storage.examples.batches(learner.line.start):
         joined, settled = _as_settled(batch)
         known = np.flatnonzero(joined.prediction >= storage.predictions.first)
@@ -109,25 +108,14 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
     return model
 
 
-def _recalled(storage: Storage, start: int, kept: int) -> Recall:
-    """Examples that the base holds one by one."""
-    recall = Recall()
-    for first, batch in storage.examples.batches(storage.examples.first):
-        if first >= min(start, kept):
-            break
-        rows = _held(batch)
-        recall.set(batch.column("prediction").to_numpy()[rows], first + rows)
-    recall.forget_from(kept)
-    return recall
-
-
 def _as_settled(batch: Any) -> tuple[Joined, Settled]:
     """A tick as it was settled, from its examples."""
     action = np.array(batch.column("action").to_pylist())
     label = batch.column("label").to_numpy(False)
     previous = batch.column("previous").to_numpy(False)
     undo = np.flatnonzero(~np.isnan(previous))
-    learns = np.isin(action, (*LEARNS, QUARANTINED)) & np.isnan(previous) & ~np.isnan(label)
+    tried = ~np.asarray(pc.fill_null(pc.starts_with(batch.column("reason"), UNFORESEEN), False))
+    learns = tried & np.isin(action, (*LEARNS, QUARANTINED)) & np.isnan(previous) & ~np.isnan(label)
     codes = {name: code for code, name in enumerate(NAMES)}
     joined = Joined(
         batch.column("prediction").to_numpy(),
@@ -136,13 +124,6 @@ def _as_settled(batch: Any) -> tuple[Joined, Settled]:
         label.copy(), previous.copy(), np.zeros(len(action), np.uint8),
     )  # fmt: skip
     return joined, Settled(np.flatnonzero(learns), undo, previous[undo], np.zeros(0, np.int64))
-
-
-def _held(batch: Any) -> Ints:
-    """Rows after which the model holds their label."""
-    action = pc.is_in(batch.column("action"), pa.array(LEARNS))
-    found: Ints = np.flatnonzero(np.asarray(action) & ~np.isnan(batch.column("label").to_numpy(False)))
-    return found
 
 
 def _counted(storage: Storage) -> tuple[dict[str, float], int]:

@@ -7,7 +7,7 @@ the last commit is dropped and done again, so an outcome counts exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from nearline.gate import Guard, GuardSettings
 from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
+from nearline.loop._held import Span, recalled
 from nearline.loop._lines import Line
 from nearline.loop._recall import NEVER, Recall
 from nearline.loop._settle import settle
@@ -92,11 +93,19 @@ class Learner:
     # -- where it stands ----------------------------------------------------------------------------------------------
 
     def restore(self) -> bool:
-        """Go back to the last commit, dropping examples behind it; False when nothing was ever committed."""
+        """Go back to the last commit, dropping examples behind it; False when nothing was ever committed.
+
+        Raises
+        ------
+        StateError
+            The ledger and the commit are not of one another: one of them was lost, or replaced by an older copy.
+        """
         with self.storage.state.snapshot() as saved:
             if "line" not in saved.meta:
+                self._check_unused()
                 return False
             positions, meta = dict(saved.positions), dict(saved.meta)
+            self._check_lengths(positions)
             self.line = Line.from_dict(meta["line"])
             self.stale = self._load(self.line.base)
             self.model = self.stale.replica()
@@ -105,40 +114,57 @@ class Learner:
                 parse_delta(stored, self.model).apply(self.model)
             self.join = State.load(self.policy, meta["join_head"], _pages(saved.table(JOIN)))
             self.recall = Recall.load(_pages(saved.table(RECALL)))
-        self.entry, self.kept, self.used = meta["entry"], meta["kept"], {tuple(pair) for pair in meta["used"]}
+        self.entry, self.used = meta["entry"], {tuple(pair) for pair in meta["used"]}
+        self.held = tuple((start, end) for start, end in meta["held"])
         self.counts = dict(meta["counts"])
         self.guard = _guard_from(self._guard_settings, meta["guard"])
-        self.storage.examples.truncate(min(positions["examples"], self.storage.examples.end))
+        self.storage.examples.truncate(positions["examples"])
         self._newest, self._heard, self._committed = meta["newest"], meta["heard"], self.join.end
         self._begin()
         self._teacher.rejected = meta["rejected"]
         return True
 
-    def begin(self, base: Version, entry: int, now: float, kept: int = 0) -> None:
+    def _check_unused(self) -> None:
+        if self.storage.examples.end:
+            raise StateError(
+                f"{_place(self.storage.state)} holds nothing, but the ledger says that {self.storage.examples.end:,} "
+                "examples were learned; restore it from a copy, or move the folder ledger away to go on from the live "
+                "version without them"
+            )
+
+    def _check_lengths(self, positions: Mapping[str, int]) -> None:
+        for name, end in positions.items():
+            log = getattr(self.storage, name)
+            if log.end < end:
+                raise StateError(
+                    f"{_place(log)} ends at {log.end}, but {_place(self.storage.state)} was learned from its rows up "
+                    f"to {end}; restore both from one copy"
+                )
+
+    def begin(self, base: Version, entry: int, now: float, held: Iterable[Span] = ()) -> None:
         """Serve and learn on from a published version, as a new line; one transaction.
 
         Parameters
         ----------
         entry
             Number of the entry in the registry's history that published it.
-        kept
-            End of the examples that the base holds one by one, so that corrections can undo them.
+        held
+            Examples [start, end) that the base holds one by one, so that corrections can undo them.
         """
         examples = self.storage.examples.end
         self.used = getattr(self, "used", set())
-        self.line, self.entry, self.kept = Line.after(base, self.used, examples), entry, kept
+        self.line, self.entry, self.held = Line.after(base, self.used, examples), entry, tuple(held)
         self.used = self.used | {(self.line.whole, self.line.batch)}
         self.stale = self._load(base)
         self.model = self.stale.replica()
         if not hasattr(self, "join"):
             self.join = State(self.policy, self.storage.predictions.first)
             self.join.outcome_end = self.storage.outcomes.first
-            self.recall = Recall()
-        self.recall.forget_from(kept)
+        self.recall = recalled(self.storage.examples, self.held, self.join.first)
         self.guard = Guard(self._guard_settings)
         self._guarded = -np.inf
         self._begin()
-        self._commit(Changes(clear=MODEL_TABLES), examples, now)
+        self._commit(Changes(clear=(*MODEL_TABLES, RECALL)), examples, now)
 
     def follow(self, entry: int, now: float) -> None:
         """The registry's newest entry only names what is live already."""
@@ -159,6 +185,10 @@ class Learner:
         """Durable outcomes that were not read yet."""
         return self.storage.outcomes.end - self.join.outcome_end
 
+    def needed(self) -> tuple[int, int, int]:
+        """Positions from which on predictions, outcomes and examples are still to be read."""
+        return self.join.first, self.join.outcome_end, min(self.recall.first, self.storage.examples.end)
+
     # -- one tick -----------------------------------------------------------------------------------------------------
 
     def tick(self, now: float, *, limit: int | None = None, quarantine: str = "") -> Tick | None:
@@ -177,37 +207,45 @@ class Learner:
             The ledger or the state cannot be written. `restore` then goes back to the last commit.
         """
         outcomes = self.storage.outcomes.read(self.join.outcome_end, limit or self.batch)
-        first, times = self._new_predictions()
-        joined = step(
-            self.join,
-            first,
-            times,
-            Outcomes.of_table(self.join.outcome_end, outcomes),
-            self._watermark(outcomes, times, now),
-        )
+        first = self.join.end
+        predictions = self.storage.predictions.read(first).select(["time", "received"])
+        watermark = self._watermark(predictions, outcomes, now)
+        rows = Outcomes.of_table(self.join.outcome_end, outcomes)
+        times = self._times(predictions)
+        joined = step(self.join, first, times, rows, watermark)
         if not len(joined):
             self._commit_quietly(len(times), now)
             return None
         return self._learn(joined, outcomes.column("received").to_numpy(), now, quarantine)
 
-    def _new_predictions(self) -> tuple[int, Floats]:
-        first = self.join.end
-        column = self.storage.predictions.read(first).column("time")
-        times = column.to_numpy()
-        if column.null_count:
-            # Rows that were never written have no time; they lie beside the others and are refused when they come up.
-            whole = times[~np.isnan(times)]
-            times = np.where(np.isnan(times), whole.min(initial=self._newest) if len(whole) else 0.0, times)
-        return first, times
+    def _times(self, predictions: pa.Table) -> Floats:
+        """Event times of new predictions. Rows that were never written have none; they lie beside the others and are
+        refused when they come up.
+        """
+        times = _plain(predictions, "time")
+        void = ~np.isfinite(times)
+        if void.any():
+            times = np.where(void, times[~void].min() if not void.all() else max(self._newest, 0.0), times)
+        return times
 
-    def _watermark(self, outcomes: pa.Table, times: Floats, now: float) -> float:
-        """The newest event seen, moved on by the clock while nothing comes, less the allowed lateness."""
-        heard = outcomes.column("time").drop_null().to_numpy()
-        newest = max(times.max(initial=-np.inf), heard[np.isfinite(heard)].max(initial=-np.inf))
-        if newest > self._newest:
-            self._newest, self._heard = float(newest), now
+    def _watermark(self, predictions: pa.Table, outcomes: pa.Table, now: float) -> float:
+        """The newest event seen, moved on by the clock while nothing comes, less the allowed lateness.
+
+        No event counts as newer than its arrival: one clock that is far ahead must not close everybody's windows. While
+        more outcomes wait than were read, time stands where the last of them arrived: they are not late.
+        """
+        for table in (predictions, outcomes):
+            received = np.nan_to_num(_plain(table, "received"), nan=now)
+            times = np.minimum(_plain(table, "time"), received)
+            times[~np.isfinite(times)] = -np.inf
+            newest = times.max(initial=-np.inf)
+            if newest > self._newest:
+                self._newest, self._heard = float(newest), float(received[times.argmax()])
         idle = max(0.0, now - self._heard) if np.isfinite(self._heard) else 0.0
-        return self.policy.watermark(self._newest + idle)
+        latest = self._newest + idle
+        if self.waiting > len(outcomes):
+            latest = min(latest, float(np.nan_to_num(_plain(outcomes, "received"), nan=-np.inf).max(initial=-np.inf)))
+        return self.policy.watermark(latest)
 
     def _learn(self, joined: Joined, received: Floats, now: float, quarantine: str) -> Tick:
         log = self.storage.predictions
@@ -224,9 +262,7 @@ class Learner:
         link = self._teacher.link
         batch = _examples.batch(taught.rows, joined, taken, known, link, str(version))
         judged = _judged(batch, taught.judged)
-        self.guard.observe(
-            judged["label"], judged["score"], taught.shadow.stale, taught.shadow.fixed, judged["weight"], now
-        )
+        self._observe(judged, taught, taken, known, now)
         self._remember(joined, taught, start)
         examples.append(batch)
         end = examples.commit()
@@ -235,6 +271,13 @@ class Learner:
             self._mark = Mark.of(self.model)
         self._commit(Changes({} if delta is None else dump_delta(delta)), end, now)
         return Tick(version, delta, joined, taught, received, judged["score"], judged["label"], judged["weight"])
+
+    def _observe(self, judged: Mapping[str, Floats], taught: Taught, taken: pa.Table, known: Ints, now: float) -> None:
+        """Show the guard what this line predicted; what another line did must not be held against it."""
+        served = taken.column("version").take(np.searchsorted(known, taught.judged))
+        own = np.array([self.line.served(name) for name in served.to_pylist()], bool)
+        label, score, weight = (judged[name][own] for name in ("label", "score", "weight"))
+        self.guard.observe(label, score, taught.shadow.stale[own], taught.shadow.fixed[own], weight, now)
 
     def _remember(self, joined: Joined, taught: Taught, start: int) -> None:
         self.recall.set(joined.prediction[taught.learned], start + taught.learned)
@@ -254,7 +297,7 @@ class Learner:
         self.recall.drop(join.dropped)
         pages, dropped = self.recall.changes()
         meta: dict[str, Any] = {
-            "line": self.line.to_dict(), "entry": self.entry, "kept": self.kept, "used": sorted(self.used),
+            "line": self.line.to_dict(), "entry": self.entry, "held": self.held, "used": sorted(self.used),
             "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
             "newest": self._newest, "heard": self._heard,
         }  # fmt: skip
@@ -274,6 +317,15 @@ def _guard_from(settings: GuardSettings, state: Mapping[str, Any]) -> Guard:
         return Guard.load(settings, state)
     except StateError:
         return Guard(settings)
+
+
+def _place(part: Any) -> str:
+    return str(getattr(part, "folder", type(part).__name__))
+
+
+def _plain(table: pa.Table, name: str) -> Floats:
+    found: Floats = table.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy().copy()
+    return found
 
 
 def _keyed(pages: Mapping[int, bytes], dropped: list[int]) -> dict[bytes, bytes | None]:

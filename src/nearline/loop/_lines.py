@@ -64,6 +64,15 @@ class Line:
         """The version that has learned the examples log up to a position."""
         return self.base if examples == self.start else Version(self.whole, self.batch, examples)
 
+    def served(self, name: str | None) -> bool:
+        """Whether a version of this name is of the line.
+
+        >>> line = Line.after(Version.parse("1.0.250"), used=[(1, 0)], start=900)
+        >>> [line.served(name) for name in ("1.0.250", "1.0.251", "1.1.901", None)]
+        [True, False, True, False]
+        """
+        return name is not None and (name == str(self.base) or name.startswith(f"{self.whole}.{self.batch}."))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for a store."""
         return {"base": str(self.base), "whole": self.whole, "batch": self.batch, "start": self.start}

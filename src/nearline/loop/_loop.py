@@ -10,6 +10,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from nearline.store import Log, Recorder, Version, predictions_schema
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
+HOUSE_SECONDS = 30.0
 
 
 class Loop:
@@ -65,25 +67,30 @@ class Loop:
         self.error: str | None = "starting"
         self.guarded, self.rolled_back = guard is not None, ""
         self._limit: int | None = None
-        self._quarantine = ""
+        self._suspect, self._quarantine, self._broken = 0, "", False
         self._stop, self._turn = threading.Event(), threading.Lock()
-        self._versions = Versions(folder, clock, pace.keep)
-        entry = self._versions.pointer()
-        schema = predictions_of(self._versions.load(entry.version))
-        self.storage = Storage.open(folder, schema, recording)
-        self.run = self.storage.runs.start(self.storage.predictions.end, self.started)
-        self.learner = Learner(
-            self.storage, policy, safety, self._versions.load, guard or GuardSettings(), batch=pace.batch
-        )
-        if not self.learner.restore():
-            self.learner.begin(entry.version, entry.number, self.started)
+        with ExitStack() as opened:
+            self._versions = Versions(folder, clock, pace.keep)
+            opened.callback(self._versions.close)
+            entry = self._versions.pointer()
+            model = self._versions.load(entry.version)
+            self.storage = Storage.open(folder, predictions_of(model), recording)
+            opened.callback(self.storage.close)
+            self.learner = Learner(
+                self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
+                batch=pace.batch,
+            )  # fmt: skip
+            if not self.learner.restore():
+                self.learner.begin(entry.version, entry.number, self.started, self._versions.held(entry.version))
+            self._follow()
+            self._serve()
+            self.run = self.storage.runs.start(self.storage.predictions.end, self.started)
+            opened.pop_all()
         self.predictions = Recorder(
             self.storage.predictions, durable=recording.durable, max_rows=recording.waiting,
             flush_seconds=recording.flush, made={"prediction_id": self.run.column},
         )  # fmt: skip
         self.outcomes = Recorder(self.storage.outcomes, max_rows=recording.waiting)
-        self._follow()
-        self._serve()
         self._thread = threading.Thread(target=self._work, name="nearline-learner", daemon=True)
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -101,14 +108,14 @@ class Loop:
             self._thread.join()
         self.predictions.close()
         self.outcomes.close()
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.storage.close)
+            opened.callback(self._versions.close)
             if self.learns:
+                self._mend()
                 while self._tick():
                     pass
                 self._snapshot("the service stopped")
-        finally:
-            self._versions.close()
-            self.storage.close()
 
     def __enter__(self) -> Loop:
         self.start()
@@ -156,71 +163,90 @@ class Loop:
     def publish(self, version: str, why: str, who: str) -> str:
         """Make a registered version the live one; served from when this returns."""
         with self._turn:
-            self._versions.publish(Version.parse(version), who, why)
+            self._mend()
+            named = Version.parse(version)
+            self._versions.require(named)
+            self._versions.publish(named, who, why)
             self._follow()
         return self.live.scorer.version
 
     def rollback(self, to: str | None, why: str, who: str) -> str:
         """Return to a version, by default the one before the live one; served from when this returns."""
         with self._turn:
-            self._go_back(None if to is None else Version.parse(to), why, who)
+            self._mend()
+            named = None if to is None else Version.parse(to)
+            if named is not None:
+                self._versions.require(named)
+            self._go_back(named, why, who)
         return self.live.scorer.version
 
     # -- the learner thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        kept = looked = upkeep = self.clock()
-        while not self._stop.wait(self.pace.tick):
+        self._kept = self._looked = self._kept_house = self.clock()
+        pause, why = self.pace.tick, self.error
+        while not self._stop.wait(pause):
             try:
-                now = self.clock()
                 with self._turn:
-                    if now - looked >= self.pace.follow:
-                        looked = now
-                        self._follow()
-                    while self.learns and self._tick() and not self._stop.is_set():
-                        pass
-                    if now - kept >= self.pace.snapshot:
-                        kept = now
-                        self._snapshot("kept every so often")
-                if now - upkeep >= 30.0:
-                    upkeep = now
-                    self._keep_house(now)
-                self.error = None
+                    self._round()
+                self._keep_house()
             except Exception as error:  # the service goes on serving, and says what is wrong
-                self._recover(error)
+                _logger.error("learning stopped: %s", error, exc_info=not isinstance(error, NearlineError))
+                pause, why = RETRY_SECONDS, _worded(error)
+            else:
+                pause, why = self.pace.tick, None
+            if not self._stop.is_set():
+                self.error = why
 
-    def _recover(self, error: Exception) -> None:
-        _logger.error("learning stopped: %s", error, exc_info=not isinstance(error, NearlineError))
-        self.error = str(error)
-        self._stop.wait(RETRY_SECONDS)
-        try:
-            with self._turn:
-                self.learner.restore()
-                self._serve()
-        except NearlineError as again:
-            _logger.error("the last commit cannot be restored yet: %s", again)
-            return
-        if not isinstance(error, StateError):
-            self._narrow(str(error))
+    def _round(self) -> None:
+        """Follow, learn what waits, and keep a version when it is time."""
+        self._mend()
+        now = self.clock()
+        if now - self._looked >= self.pace.follow:
+            self._looked = now
+            self._follow()
+        while self.learns and self._tick() and not self._stop.is_set():
+            pass
+        if self.learns and now - self._kept >= self.pace.snapshot:
+            self._kept = now
+            self._snapshot("kept every so often")
 
-    def _narrow(self, why: str) -> None:
-        """Outcomes that cannot be learned for a reason nobody foresaw: find them by halving, and quarantine them."""
-        limit = self._limit or self.pace.batch
-        self._limit, self._quarantine = max(1, limit // 2), why if limit == 1 else ""
+    def _mend(self) -> None:
+        """After a tick that failed: what it left in memory is worth nothing, the last commit is."""
+        if self._broken:
+            self.learner.restore()
+            self._serve()
+            self._broken = False
 
     def _tick(self) -> bool:
         """Learn one batch; whether more waits."""
-        tick = self.learner.tick(self.clock(), limit=self._limit, quarantine=self._quarantine)
+        try:
+            tick = self.learner.tick(self.clock(), limit=self._limit, quarantine=self._quarantine)
+        except Exception as error:
+            self._broken = True
+            if not isinstance(error, StateError):
+                self._narrow(_worded(error))
+            raise
+        if self._quarantine or self.learner.join.outcome_end >= self._suspect:
+            self._limit, self._quarantine = None, ""
         if tick is None:
             return False
-        self._limit, self._quarantine = None if self._quarantine or not self._limit else self._limit, ""
         self._show(tick)
-        if self.guarded and self.learner.guard.verdict().action == "roll back":
-            reason = self.learner.guard.verdict().reason
-            _logger.warning("rolling back to %s: %s", self.learner.line.base, reason)
-            self._go_back(self.learner.line.base, reason, "guard")
-            self.rolled_back = reason
+        verdict = self.learner.guard.verdict()
+        if self.guarded and verdict.action == "roll back":
+            _logger.warning("rolling back to %s: %s", self.learner.line.base, verdict.reason)
+            self._go_back(self.learner.line.base, verdict.reason, "guard")
+            self.rolled_back = verdict.reason
         return self.learner.waiting > 0
+
+    def _narrow(self, why: str) -> None:
+        """Outcomes that cannot be learned for a reason nobody foresaw: find them by halving, and quarantine them."""
+        if self._limit is None:
+            # Where the failed tick began is not known any more: what waits now holds all it read.
+            self._limit, self._suspect = self.pace.batch, self.storage.outcomes.end
+        elif self._limit == 1:
+            self._quarantine = why
+        self._limit = max(1, self._limit // 2)
 
     def _show(self, tick: Tick) -> None:
         """Let predictions see what was committed."""
@@ -248,10 +274,9 @@ class Loop:
         entry = self._versions.pointer()
         if entry.number == self.learner.entry:
             return
-        if self.learns:
-            self._register("as it was when another version was published")
-        record, self.rolled_back = self._versions.record(entry.version), ""
-        self.learner.begin(entry.version, entry.number, self.clock(), record.positions.get("examples", 0))
+        self._register("as it was when another version was published")
+        self.rolled_back = ""
+        self.learner.begin(entry.version, entry.number, self.clock(), self._versions.held(entry.version))
         if hasattr(self, "live"):
             self._serve()
         _logger.info("version %s is live: %s by %s (%s)", entry.version, entry.action, entry.who, entry.why)
@@ -262,7 +287,9 @@ class Loop:
         version = learner.version
         if version == learner.line.base or self._versions.known(version):
             return None
-        positions = {"examples": self.storage.examples.end, "outcomes": learner.join.outcome_end}
+        positions = {
+            "start": learner.line.start, "examples": self.storage.examples.end, "outcomes": learner.join.outcome_end,
+        }  # fmt: skip
         self._versions.register(learner.model, version, learner.line.base, why, positions, learner.guard.summary())
         return version
 
@@ -277,14 +304,20 @@ class Loop:
         self._versions.rollback(to, who, why)
         self._follow()
 
-    def _keep_house(self, now: float) -> None:
-        logs = (self.storage.predictions, self.storage.outcomes, self.storage.examples)
-        for log in logs:
+    def _keep_house(self) -> None:
+        now = self.clock()
+        if now - self._kept_house < HOUSE_SECONDS:
+            return
+        self._kept_house = now
+        for log, needed in zip(self.storage.logs, self.learner.needed()):
             log.seal()
-        if self.recording.retention is not None:
-            for log in logs:
-                log.retain(_first_received(log, now - self.recording.retention))
+            if self.recording.retention is not None:
+                log.retain(min(needed, _first_received(log, now - self.recording.retention)))
         self._versions.retain(self.learner.line.base)
+
+
+def _worded(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _first_received(log: Log, time: float) -> int:

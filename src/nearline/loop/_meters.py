@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import Any
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ class Freshness:
 
     def saw(self, now: float, received: Floats) -> None:
         """Outcomes received at these times (n, seconds) are used by predictions from `now` on."""
+        received = received[~np.isnan(received)]
         if len(received):
             self._waits.append((now, now - received))
             self.last_received = max(float(received.max()), self.last_received or -np.inf)
@@ -52,52 +52,34 @@ class Freshness:
 
 
 class Busiest:
-    """Events per entity, counted lately: counts halve once a minute, the least counted are forgotten."""
+    """Events per entity, counted lately: counts halve once a minute, the least counted are forgotten.
+
+    May be read from another thread.
+    """
 
     def __init__(self, most: int = 2_000) -> None:
         self.most = most
         self._counts: Counter[tuple[str, int]] = Counter()
-        self._aged = 0.0
+        self._aged: float | None = None
+        self._turn = Lock()
 
     def saw(self, now: float, effect: str, codes: NDArray[np.int32]) -> None:
         """One event for each of these entities (n codes of one effect)."""
         found, times = np.unique(codes[codes >= 0], return_counts=True)
-        for code, count in zip(found.tolist(), times.tolist()):
-            self._counts[effect, code] += count
-        if now - self._aged > SPAN or len(self._counts) > 4 * self.most:
-            self._aged = now
-            self._counts = Counter({name: n // 2 for name, n in self._counts.most_common(self.most) if n > 1})
+        with self._turn:
+            for code, count in zip(found.tolist(), times.tolist()):
+                self._counts[effect, code] += count
+            self._aged = now if self._aged is None else self._aged
+            if now - self._aged > SPAN or len(self._counts) > 4 * self.most:
+                self._aged = now
+                self._counts = Counter({name: n // 2 for name, n in self._counts.most_common(self.most) if n > 1})
 
     def top(self, n: int) -> list[tuple[str, int, int]]:
         """(effect, entity code, events) of the n busiest."""
-        return [(effect, code, count) for (effect, code), count in self._counts.most_common(n)]
+        with self._turn:
+            return [(effect, code, count) for (effect, code), count in self._counts.most_common(n)]
 
     def clear(self) -> None:
         """Start again: entity codes belong to one line of models."""
-        self._counts.clear()
-
-
-@dataclass
-class Series:
-    """At most `most` points over time: when full, every other point is dropped and points come half as often."""
-
-    most: int = 300
-    every: float = 1.0
-
-    def __post_init__(self) -> None:
-        self._points: list[dict[str, Any]] = []
-        self._next = -np.inf
-
-    def add(self, now: float, point: dict[str, Any]) -> None:
-        """Keep a point, unless the last one is too recent."""
-        if now < self._next:
-            return
-        self._points.append({"time": now, **point})
-        if len(self._points) >= self.most:
-            self._points = self._points[::2]
-            self.every *= 2
-        self._next = now + self.every
-
-    def points(self) -> list[dict[str, Any]]:
-        """The points, oldest first."""
-        return list(self._points)
+        with self._turn:
+            self._counts.clear()

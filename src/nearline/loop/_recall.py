@@ -37,6 +37,12 @@ class Recall:
         self.dropped: set[int] = set()
         self._pages: dict[int, Ints] = {}
 
+    @property
+    def first(self) -> int:
+        """The oldest example that is remembered; a position beyond all examples where there is none."""
+        held = (page[page >= 0] for page in self._pages.values())
+        return min((int(page.min()) for page in held if len(page)), default=np.iinfo(np.int64).max)
+
     def set(self, predictions: Ints, examples: Ints) -> None:
         """Remember where predictions (n) were learned; `NEVER` forgets them."""
         numbers = predictions // ROWS
@@ -66,14 +72,6 @@ class Recall:
             if self._pages.pop(page, None) is not None:
                 self.dirty.discard(page)
                 self.dropped.add(page)
-
-    def forget_from(self, example: int) -> None:
-        """Forget what was learned at this example position or later: a model that never saw it serves now."""
-        for page, held in self._pages.items():
-            late = held >= example
-            if late.any():
-                held[late] = NEVER
-                self.dirty.add(page)
 
     def changes(self) -> tuple[dict[int, bytes], list[int]]:
         """Pages to put (little-endian int64, 1,024 each) and page numbers to delete since `committed`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ class Storage:
     examples: Log
     state: StateStore
     runs: Runs
+
+    @property
+    def logs(self) -> tuple[Log, Log, Log]:
+        """Predictions, outcomes and examples."""
+        return self.predictions, self.outcomes, self.examples
 
     @classmethod
     def open(cls, folder: Path, predictions: Any, recording: Recording) -> Storage:
@@ -52,5 +58,6 @@ class Storage:
 
     def close(self) -> None:
         """Make everything durable and give the directory back."""
-        for part in (self.predictions, self.outcomes, self.examples, self.state):
-            part.close()
+        with ExitStack() as parts:
+            for part in (self.state, *self.logs):
+                parts.callback(part.close)

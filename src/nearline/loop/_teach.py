@@ -15,6 +15,7 @@ from nearline.features import Design
 from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, touched_by, union
 from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
+from nearline.glmix._safety import _suits
 from nearline.join import Joined
 from nearline.loop._events import events
 from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
@@ -27,6 +28,10 @@ Ints = NDArray[np.int64]
 PATIENCE = 3
 """So many ticks in a row are rejected for their surprise; the next one is learned."""
 VOID = "the prediction was never written: its request failed"
+GONE = "the prediction is no longer kept"
+ODD = "the label does not suit the link"
+UNFORESEEN = "the tick could not be learned: "
+"""Begins the reason of rows that were never tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +105,28 @@ class Teacher:
         """Learn nothing of a tick: what it would have taught is quarantined with the reason."""
         rows, none = Rows.of(joined), np.zeros(0, np.int64)
         rows.mark(settled.superseded, SUPERSEDED, "another outcome of the same tick counts")
-        rows.mark(np.concatenate([settled.learn, settled.undo]), QUARANTINED, why)
+        rows.mark(np.concatenate([settled.learn, settled.undo]), QUARANTINED, UNFORESEEN + why)
         return Taught(rows, {}, {}, none, none, none, Shadow(np.zeros(0), np.zeros(0)), why)
 
     def _sorted_out(
         self, settled: Settled, joined: Joined, taken: pa.Table, known: Ints, recalled: Ints, rows: Rows
     ) -> tuple[Ints, Ints]:
-        """Rows to learn and rows to undo; a prediction of which nothing is held has nothing to undo."""
-        void = np.zeros(len(joined), bool)
-        void[known] = pa.compute.is_null(taken.column("time")).to_numpy()
-        wanted = np.concatenate([settled.learn, settled.undo])
+        """Rows to learn and rows to undo: what the model holds of a prediction decides, whatever was meant to be.
+
+        An earlier row of it may have been quarantined, or could not be taken back.
+        """
+        void, gone = np.zeros(len(joined), bool), np.ones(len(joined), bool)
+        void[known] = pa.compute.is_null(taken.column("time"), nan_is_null=True).to_numpy()
+        gone[known] = False
+        wanted = np.sort(np.concatenate([settled.learn, settled.undo]))
         rows.mark(wanted[void[wanted]], "refused", VOID)
-        wanted = wanted[~void[wanted]]
-        held, labelled = recalled[wanted] >= 0, ~np.isnan(joined.label[wanted])
-        undoes = np.isin(wanted, settled.undo) & held
-        learn, undo = np.sort(wanted[~undoes & labelled]), np.sort(wanted[undoes])
-        return learn, undo
+        rows.mark(wanted[gone[wanted]], "refused", GONE)
+        wanted = wanted[~void[wanted] & ~gone[wanted]]
+        held, label = recalled[wanted] >= 0, joined.label[wanted]
+        labelled = ~np.isnan(label)
+        odd = held & labelled & ~_suits(self.link, label)
+        rows.mark(wanted[odd], FAILED, ODD)
+        return wanted[~held & labelled], wanted[held & ~odd]
 
     def _learn(self, rows: Rows, taken: pa.Table, learn: Ints) -> _Learned:
         none = np.zeros(0)

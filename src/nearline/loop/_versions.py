@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nearline._errors import StateError
+from nearline._errors import ConfigError, StateError
 from nearline.glmix import GLMix
 from nearline.store import Change, Record, Registry, Version
 
@@ -19,6 +19,7 @@ class Versions:
     def __init__(self, folder: Path, clock: Callable[[], float], keep: int) -> None:
         self.folder, self.keep = folder, keep
         self._registry = Registry(folder, clock=clock)
+        self._loaded: tuple[Version, GLMix] | None = None
 
     def close(self) -> None:
         """Release the database."""
@@ -41,13 +42,32 @@ class Versions:
         """What is known of a version."""
         return self._registry.record(version)
 
+    def held(self, version: Version) -> list[tuple[int, int]]:
+        """Examples [start, end) that a version and those it was learned from hold one by one, the newest first."""
+        spans, at = [], version if self.known(version) else None
+        while at is not None:
+            record = self.record(at)
+            if "examples" in record.positions:
+                spans.append((record.positions["start"], record.positions["examples"]))
+            at = record.parent
+        return spans
+
     def known(self, version: Version) -> bool:
         """Whether a version of this name was registered."""
         return any(record.version == version for record in self._registry.versions())
 
+    def require(self, version: Version) -> None:
+        """Raise ConfigError unless a version of this name was registered."""
+        if not self.known(version):
+            newest = ", ".join(str(record.version) for record in self._registry.versions()[:5])
+            raise ConfigError(f"there is no version {version}; the newest are {newest}")
+
     def load(self, version: Version) -> GLMix:
-        """The model of a version."""
-        return GLMix.load(self._registry.path(version))
+        """The model of a version, not to be changed: the one loaded last is kept for whoever asks again."""
+        if self._loaded is None or self._loaded[0] != version:
+            self._loaded = None
+            self._loaded = version, GLMix.load(self._registry.path(version))
+        return self._loaded[1]
 
     def register(
         self, model: GLMix, version: Version, parent: Version, why: str, positions: Mapping[str, int],

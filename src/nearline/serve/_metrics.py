@@ -84,7 +84,12 @@ def _status(status: dict[str, Any]) -> Iterator[Any]:
 _GAUGES = (
     ("model", "bytes", "nearline_model_bytes", "Bytes of posteriors"),
     ("model", "learned", "nearline_model_learned", "Examples learned by the live version"),
-    ("freshness", "lag_s", "nearline_lag_seconds", "How old what has been learned last is"),
+    ("freshness", "lag_s", "nearline_lag_seconds", "How old the newest outcome learned is while others wait, else 0"),
     ("freshness", "waiting", "nearline_waiting_outcomes", "Outcomes not yet learned"),
-    ("quality", "negative_flips", "nearline_negative_flips", "Predictions right before an update and wrong after it"),
+    (
+        "quality",
+        "negative_flips",
+        "nearline_negative_flips",
+        "Share of the newest events that the stale model had right and the live one wrong",
+    ),
 )

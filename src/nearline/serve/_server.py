@@ -72,5 +72,5 @@ def bound(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise ConfigError(f"cannot listen on {host}:{port}: {error}; choose another port") from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port") from error
     return listening
