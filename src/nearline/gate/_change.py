@@ -89,10 +89,10 @@ class ChangeSettings:
             raise ConfigError(f"share must lie above 0 and at most at 1; got {self.share}")
 
 
-class Change:
+class ChangeDetector:
     """Watches the excess loss of one model; what it remembers is a few numbers, for JSON.
 
-    >>> change, rng = Change(ChangeSettings()), np.random.default_rng(0)
+    >>> change, rng = ChangeDetector(ChangeSettings()), np.random.default_rng(0)
     >>> truth = rng.normal(0.0, 1.5, 20_000)
     >>> label = rng.random(20_000) < 1 / (1 + np.exp(-truth))
     >>> change.observe(label, truth, np.zeros(20_000))
@@ -114,9 +114,7 @@ class Change:
         """Mean excess of late, nats per example; 0 before any."""
         return self._usual
 
-    def observe(
-        self, label: ArrayLike, margin: ArrayLike, variance: ArrayLike, weight: ArrayLike | None = None
-    ) -> str:
+    def observe(self, label: ArrayLike, margin: ArrayLike, variance: ArrayLike, weight: ArrayLike | None = None) -> str:
         """Take the examples (n) of a tick: label, margin z and its variance s just before each was learned, weight.
 
         Returns why the world counts as changed, with numbers; empty where it does not. Examples whose margin is not

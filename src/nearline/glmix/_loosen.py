@@ -83,7 +83,7 @@ def _prior_variance(block: Block, n_slots: int, design: Design) -> Floats:
     alone = dims >= k
     found = np.bincount(rows[alone], np.square(x[alone]) * variance[dims[alone]], design.rows)
     if covariance is None:
-        return found
+        return found.astype(np.float64, copy=False)
     X = np.zeros((design.rows, k))
     X[rows[~alone], dims[~alone]] = x[~alone]
     return np.asarray(found + np.einsum("nj,jk,nk->n", X, covariance[:k, :k], X, optimize=True))

@@ -23,8 +23,8 @@ SURE = 1e-3
 def excess(link: Link, y: Floats, z: Floats, s: Floats, w: Floats) -> Floats:
     """Loss of outcomes over what their predictive distributions expect (n, nats); of mean 0 where those are right.
 
-    For the log link it is that of the normal distribution with the predictive mean m and variance v, ½ ((y − m)²/v − 1).
-    `w` is the precision of an identity link's labels; a variance s that is not known (NaN) counts as none.
+    For the log link it is that of the normal distribution with the predictive mean m and variance v, half of
+    (y − m)²/v − 1. `w` is the precision of an identity link's labels; a variance s that is not known (NaN) is none.
 
     Examples
     --------

@@ -103,7 +103,9 @@ def loosening(tick: Any) -> float | None:
     (None, 0.5)
     """
     last = tick.num_rows - 1
-    return tick.column("weight")[last].as_py() if last >= 0 and tick.column("action")[last].as_py() == LOOSENED else None
+    return (
+        tick.column("weight")[last].as_py() if last >= 0 and tick.column("action")[last].as_py() == LOOSENED else None
+    )
 
 
 def _plain(value: Any) -> Any:

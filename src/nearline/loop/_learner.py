@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.gate import Change, ChangeSettings, Guard, GuardSettings
+from nearline.gate import ChangeDetector, ChangeSettings, Guard, GuardSettings
 from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
@@ -188,7 +188,7 @@ class Learner:
         self._teacher = Teacher(self.model, self.stale, self.safety, self.storage.examples)
         inside = [alarm for alarm in self.alarms if alarm[0] > self.line.start]
         self._teacher.loosened = inside[-1] if inside else self.loosened_before
-        self.change = Change.load(self._change_settings or ChangeSettings(link=self.model.link), change)
+        self.change = ChangeDetector.load(self._change_settings or ChangeSettings(link=self.model.link), change)
 
     @property
     def loosened_before(self) -> tuple[int, float]:
@@ -301,7 +301,8 @@ class Learner:
         if delta is not None:
             self._mark = Mark.of(self.model)
         self._commit(Changes({} if delta is None else dump_delta(delta)), end, now)
-        return Tick(version, delta, joined, taught, received, judged["score"], judged["label"], judged["weight"], reason)
+        seen = (judged[name] for name in ("score", "label", "weight"))
+        return Tick(version, delta, joined, taught, received, *seen, changed=reason)
 
     def _changed(self, judged: dict[str, Floats]) -> str:
         """Why the world counts as changed by what was learned in this tick; empty where it does not."""
@@ -350,7 +351,10 @@ class Learner:
         }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
             meta["guard"], self._guarded = self.guard.state(), now
-        tables = {JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped), LOOSE: self._teacher.pending.changes()}
+        tables = {
+            JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped),
+            LOOSE: self._teacher.pending.changes(),
+        }  # fmt: skip
         positions = {"examples": examples, "predictions": self.join.end, "outcomes": self.join.outcome_end}
         self.storage.state.commit(changes | Changes(tables, meta=meta), positions)
         self.join.committed()
