@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline import Fixed, GLMix, Random, Schema
-from nearline.glmix import loosen, touched_by, weight_left
 from nearline.glmix import _lowrank as lowrank
+from nearline.glmix import loosen, touched_by, weight_left
 from nearline.glmix._packed import unpack
 
 KINDS = ("full", "diagonal", "lowrank")
@@ -52,7 +52,8 @@ def test_it_is_the_equation(kind: str, share: float, seed: int) -> None:
         assert covariance(block, code) == pytest.approx(wanted, abs=1e-9)
         beyond = np.linalg.eigvalsh(V0 - covariance(block, code)).min()
         assert beyond > -1e-9
-    assert (block.mean == mean).all() and (block.counts == counts).all()
+    assert (block.mean == mean).all()
+    assert (block.counts == counts).all()
     assert np.array_equal(block.last, last, equal_nan=True)
 
 

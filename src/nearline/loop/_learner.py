@@ -301,8 +301,8 @@ class Learner:
         if delta is not None:
             self._mark = Mark.of(self.model)
         self._commit(Changes({} if delta is None else dump_delta(delta)), end, now)
-        seen = (judged[name] for name in ("score", "label", "weight"))
-        return Tick(version, delta, joined, taught, received, *seen, changed=reason)
+        score, label, weight = (judged[name] for name in ("score", "label", "weight"))
+        return Tick(version, delta, joined, taught, received, score, label, weight, reason)
 
     def _changed(self, judged: dict[str, Floats]) -> str:
         """Why the world counts as changed by what was learned in this tick; empty where it does not."""
