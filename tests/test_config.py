@@ -244,7 +244,7 @@ ERRORS = [
     ("a = ", "nearline.toml is not TOML"),
     ("[schema]", "[schema]: 'label' is missing"),
     ("[schema]\nlabel = 3", "[schema] label: expected a string, got an integer"),
-    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'data', 'fit'"),
+    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'change', 'data'"),
     (f"{SCHEMA}[model]\nlnk = 1", "[model]: there is no 'lnk' here; did you mean 'link'? It is one of 'dispersion'"),
     (
         f"{SCHEMA}[model]\nlink = 'logi'",
