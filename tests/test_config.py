@@ -244,7 +244,7 @@ ERRORS = [
     ("a = ", "nearline.toml is not TOML"),
     ("[schema]", "[schema]: 'label' is missing"),
     ("[schema]\nlabel = 3", "[schema] label: expected a string, got an integer"),
-    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'data', 'fit'"),
+    (f"{SCHEMA}[randm]", "there is no 'randm' here; did you mean 'random'? It is one of 'backtest', 'change', 'data'"),
     (f"{SCHEMA}[model]\nlnk = 1", "[model]: there is no 'lnk' here; did you mean 'link'? It is one of 'dispersion'"),
     (
         f"{SCHEMA}[model]\nlink = 'logi'",
@@ -503,6 +503,7 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[ledger]": [_live_tables.LedgerTable],
     "[safety]": [_live_tables.SafetyTable],
     "[guard]": [_live_tables.GuardTable],
+    "[change]": [_live_tables.ChangeTable],
     "[serve]": [_live_tables.ServeTable],
 }  # fmt: skip
 
@@ -583,7 +584,7 @@ def test_there_are_examples() -> None:
 
 
 def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
-    from nearline.gate import GuardSettings
+    from nearline.gate import ChangeSettings, GuardSettings
     from nearline.glmix import Safety
     from nearline.join import Policy
     from nearline.loop import Pace, Recording
@@ -591,12 +592,16 @@ def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
 
     found = config.loads(SCHEMA).running()
     assert (found.pace, found.recording, found.safety) == (Pace(), Recording(), Safety())
-    assert (found.guard, found.limits) == (GuardSettings(), Limits())
+    assert (found.guard, found.change, found.limits) == (GuardSettings(), ChangeSettings(), Limits())
     assert found.policy == Policy(window=600.0)
 
 
 def test_the_guard_can_be_switched_off() -> None:
     assert config.loads(SCHEMA + "[guard]\nenabled = false").running().guard is None
+
+
+def test_the_response_to_changes_can_be_switched_off() -> None:
+    assert config.loads(SCHEMA + "[change]\nenabled = false").running().change is None
 
 
 @pytest.mark.parametrize(

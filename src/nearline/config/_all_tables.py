@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nearline.config._live_tables import (
+    ChangeTable,
     FitTable,
     GuardTable,
     JoinTable,
@@ -39,4 +40,5 @@ class Tables(Table, frozen=True, kw_only=True):
     ledger: LedgerTable = LedgerTable()
     safety: SafetyTable = SafetyTable()
     guard: GuardTable = GuardTable()
+    change: ChangeTable = ChangeTable()
     serve: ServeTable = ServeTable()

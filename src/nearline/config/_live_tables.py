@@ -65,6 +65,18 @@ class GuardTable(Table, frozen=True):
     max_weight: float = 1.0
 
 
+class ChangeTable(Table, frozen=True):
+    """`[change]`: when the world counts as changed, as `nearline.gate.ChangeSettings`."""
+
+    enabled: bool = True
+    alpha: float = 0.001
+    tolerance: float = 0.02
+    bound: float = 2.0
+    minimum: int = 1_000
+    cooldown: int = 20_000
+    share: float = 1.0
+
+
 class ServeTable(Table, frozen=True):
     """`[serve]`: address, tokens and limits of the HTTP service, as `nearline.serve.Limits`."""
 

@@ -12,7 +12,7 @@ from nearline.glmix._replay import seconds
 
 if TYPE_CHECKING:
     from nearline.config._all_tables import Tables
-    from nearline.gate import GuardSettings
+    from nearline.gate import ChangeSettings, GuardSettings
     from nearline.glmix import Safety
     from nearline.join import Policy
     from nearline.loop import Pace, Recording
@@ -27,8 +27,8 @@ class Running:
     ----------
     folder
         The state directory.
-    guard
-        None where it is switched off.
+    guard, change
+        None where they are switched off.
     host, port, tokens
         Address of the service, and the file of its bearer tokens.
     """
@@ -39,6 +39,7 @@ class Running:
     recording: Recording
     safety: Safety
     guard: GuardSettings | None
+    change: ChangeSettings | None
     limits: Limits
     host: str
     port: int
@@ -47,7 +48,7 @@ class Running:
 
 def running(tables: Tables, base: Path) -> Running:
     """What the tables say; paths are relative to `base`."""
-    from nearline.gate import GuardSettings
+    from nearline.gate import ChangeSettings, GuardSettings
     from nearline.glmix import Safety
     from nearline.join import Policy
     from nearline.loop import Pace, Recording
@@ -55,18 +56,24 @@ def running(tables: Tables, base: Path) -> Running:
 
     live, serve = _seconds(tables.live), msgspec.structs.asdict(tables.serve)
     folder = base / Path(live.pop("folder")).expanduser()
-    guard = msgspec.structs.asdict(tables.guard)
-    enabled = guard.pop("enabled")
+    guard, change = (_enabled(table, tables.model.link) for table in (tables.guard, tables.change))
     host, port, tokens = (serve.pop(name) for name in ("host", "port", "tokens"))
     return Running(
         folder, Policy(**_seconds(tables.join)), Pace(**live), Recording(**_seconds(tables.ledger)),
         Safety(**msgspec.structs.asdict(tables.safety)),
-        GuardSettings(link=tables.model.link, **guard) if enabled else None, Limits(**serve), host, port,
+        None if guard is None else GuardSettings(**guard), None if change is None else ChangeSettings(**change),
+        Limits(**serve), host, port,
         None if tokens is None else base / Path(tokens).expanduser(),
     )  # fmt: skip
 
 
 _DURATIONS = frozenset({"tick", "snapshot", "follow", "window", "lateness", "horizon", "skew", "flush", "retention"})
+
+
+def _enabled(table: msgspec.Struct, link: str) -> dict[str, Any] | None:
+    """Settings of a table that can be switched off; None where it is."""
+    found = {"link": link, **msgspec.structs.asdict(table)}
+    return found if found.pop("enabled") else None
 
 
 def _seconds(table: msgspec.Struct) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from nearline.glmix._correct import Corrections
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
 from nearline.glmix._learned import LearnedEvents
+from nearline.glmix._loosen import loosen, weight_left
 from nearline.glmix._model import GLMix
 from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
@@ -39,7 +40,9 @@ __all__ = [
     "Surprise",
     "Verdicts",
     "dump_delta",
+    "loosen",
     "parse_delta",
     "touched_by",
     "union",
+    "weight_left",
 ]

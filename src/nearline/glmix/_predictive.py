@@ -11,11 +11,36 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.glmix._links import IDENTITY, LOGIT, Link
+
 Floats = NDArray[np.float64]
 Judged = tuple[Floats, Floats | None, Floats, Floats, Callable[[float], Floats]]
 
 
 SURE = 1e-3
+
+
+def excess(link: Link, y: Floats, z: Floats, s: Floats, w: Floats) -> Floats:
+    """Loss of outcomes over what their predictive distributions expect (n, nats); of mean 0 where those are right.
+
+    For the log link it is that of the normal distribution with the predictive mean m and variance v, half of
+    (y − m)²/v − 1. `w` is the precision of an identity link's labels; a variance s that is not known (NaN) is none.
+
+    Examples
+    --------
+    >>> from nearline.glmix._links import by_name
+    >>> excess(by_name("logit"), np.array([1.0, 0.0]), np.zeros(2), np.ones(2), np.ones(2)).tolist()
+    [0.0, 0.0]
+    >>> excess(by_name("log"), np.array([4.0]), np.zeros(1), np.zeros(1), np.ones(1)).tolist()
+    [4.0]
+    """
+    s = np.nan_to_num(np.maximum(s, 0.0))
+    if link is LOGIT:
+        return bernoulli(y, z, s, w)[0]
+    if link is IDENTITY:
+        return normal(y, z, s, w)[0]
+    _, _, off, sd, _ = counts(y, z, s, w)
+    return np.asarray(0.5 * (np.square(off / sd) - 1.0))
 
 
 def bernoulli(y: Floats, z: Floats, s: Floats, _: Floats) -> Judged:

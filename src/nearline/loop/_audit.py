@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline.gate import GuardSettings
 from nearline.glmix import GLMix, Safety
 from nearline.join import Action, Joined, Policy
-from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, SCHEMA
+from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, SCHEMA, loosening
 from nearline.loop._held import recalled
 from nearline.loop._learner import Learner
 from nearline.loop._settings import Recording
@@ -98,6 +98,7 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
     model = learner.stale.replica()
     teacher = Teacher(model, learner.stale, learner.safety, storage.examples)
     recall = recalled(storage.examples, learner.held, storage.predictions.first)
+    teacher.loosened = learner.loosened_before
     for start, batch in storage.examples.batches(learner.line.start):
         joined, settled = _as_settled(batch)
         known = np.flatnonzero(joined.prediction >= storage.predictions.first)
@@ -105,6 +106,9 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
         taught = teacher.teach(joined, settled, taken, known, recall.get(joined.prediction))
         recall.set(joined.prediction[taught.learned], start + taught.learned)
         recall.set(joined.prediction[taught.forgotten], np.full(len(taught.forgotten), -1))
+        share = loosening(batch)
+        if share is not None:
+            teacher.loosen(start + batch.num_rows, share)
     return model
 
 

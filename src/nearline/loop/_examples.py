@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearline.join import Action, Joined, Reason
@@ -18,7 +19,7 @@ SCHEMA = examples_schema({"variance": pa.float64(), "discount": pa.float64()})
 """Columns of the examples log: the usual ones and what a correction needs besides `margin`."""
 
 NAMES = tuple(action.name.lower() for action in Action)
-SUPERSEDED, QUARANTINED, FAILED = "superseded", "quarantined", "failed"
+SUPERSEDED, QUARANTINED, FAILED, LOOSENED = "superseded", "quarantined", "failed", "loosened"
 LEARNS = ("learn", "negative", "late", "correct")
 """Actions after which the row's label is what the model holds of its prediction."""
 UNDOES = ("correct", "retract", "late")
@@ -78,6 +79,37 @@ def batch(rows: Rows, joined: Joined, taken: pa.Table, known: NDArray[np.int64],
         "discount": rows.discount,
     }  # fmt: skip
     return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def loosened(tick: Any, reason: str, share: float) -> Any:
+    """A tick's record batch with one more row, the last: the world counts as changed, for this reason.
+
+    It has no prediction (−1); its weight is the share of certainty that every entity lets go of.
+    """
+    time, version = pc.max(tick.column("time")), tick.column("version")[0]
+    row = {"prediction": -1, "time": time, "weight": share, "action": LOOSENED, "reason": reason, "version": version}
+    columns = [pa.array([_plain(row.get(field.name))], field.type) for field in SCHEMA]
+    return pa.concat_batches([tick, pa.RecordBatch.from_arrays(columns, schema=SCHEMA)])
+
+
+def loosening(tick: Any) -> float | None:
+    """The share of certainty that was let go of after a tick; None where the world did not count as changed.
+
+    Examples
+    --------
+    >>> rows = {"action": ["learn"], "prediction": [7], "time": [1.0], "version": ["1.0.1"]}
+    >>> tick = pa.RecordBatch.from_arrays([pa.array(rows.get(f.name, [None]), f.type) for f in SCHEMA], schema=SCHEMA)
+    >>> loosening(tick), loosening(loosened(tick, "the loss is high", 0.5))
+    (None, 0.5)
+    """
+    last = tick.num_rows - 1
+    return (
+        tick.column("weight")[last].as_py() if last >= 0 and tick.column("action")[last].as_py() == LOOSENED else None
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py() if isinstance(value, pa.Scalar) else value
 
 
 def _array(values: Any, dtype: Any) -> Any:

@@ -16,12 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.gate import Guard, GuardSettings
+from nearline.gate import ChangeDetector, ChangeSettings, Guard, GuardSettings
 from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
 from nearline.loop._held import Span, recalled
 from nearline.loop._lines import Line
+from nearline.loop._pending import Pending
 from nearline.loop._recall import NEVER, Recall
 from nearline.loop._settle import settle
 from nearline.loop._storage import Storage
@@ -31,10 +32,12 @@ from nearline.store import Changes, Version
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-JOIN, RECALL = "join", "recall"
+JOIN, RECALL, LOOSE = "join", "recall", "loose"
 MODEL_TABLES = ("rows", "vocabulary", "model")
 GUARD_SECONDS = 1.0
 """The guard's evidence is written this often: what it saw since is small beside what it needs."""
+ALARMS = 100
+"""So many changes of the world are remembered by their position, for versions that lived through some of them only."""
 QUIET_SECONDS, QUIET_ROWS = 2.0, 100_000
 """New predictions alone are committed this often, or when so many have come: they can be read again."""
 
@@ -55,6 +58,8 @@ class Tick:
         Arrival times of the outcomes that were read.
     score, label
         Recorded score and label of the examples that were learned for the first time, by row of `taught.judged`.
+    changed
+        Why the world counts as changed after this tick; empty where it does not.
     """
 
     version: Version
@@ -65,6 +70,7 @@ class Tick:
     score: Floats
     label: Floats
     weight: Floats
+    changed: str = ""
 
 
 class Learner:
@@ -78,14 +84,16 @@ class Learner:
         Gives the model of a version.
     guard
         Settings of the guard; one begins with every line.
+    change
+        When the world counts as changed; None never asks.
     """
 
     def __init__(
         self, storage: Storage, policy: Policy, safety: Safety, load: Callable[[Version], GLMix],
-        guard: GuardSettings, *, batch: int = 5_000,
+        guard: GuardSettings, *, change: ChangeSettings | None = None, batch: int = 5_000,
     ) -> None:  # fmt: skip
         self.storage, self.policy, self.safety, self.batch = storage, policy, safety, batch
-        self._load, self._guard_settings = load, guard
+        self._load, self._guard_settings, self._change_settings = load, guard, change
         self.counts: dict[str, int] = {}
         self._quiet_since = self._guarded = -np.inf
         self._newest, self._heard = -np.inf, -np.inf
@@ -114,14 +122,17 @@ class Learner:
                 parse_delta(stored, self.model).apply(self.model)
             self.join = State.load(self.policy, meta["join_head"], _pages(saved.table(JOIN)))
             self.recall = Recall.load(_pages(saved.table(RECALL)))
+            pending = Pending.load(len(self.model.blocks), saved.table(LOOSE))
         self.entry, self.used = meta["entry"], {tuple(pair) for pair in meta["used"]}
         self.held = tuple((start, end) for start, end in meta["held"])
         self.counts = dict(meta["counts"])
         self.guard = _guard_from(self._guard_settings, meta["guard"])
+        self.changed = meta.get("changed", "")
+        self.alarms = [(end, share) for end, share in meta.get("alarms", ())]
         self.storage.examples.truncate(positions["examples"])
         self._newest, self._heard, self._committed = meta["newest"], meta["heard"], self.join.end
-        self._begin()
-        self._teacher.rejected = meta["rejected"]
+        self._begin(meta.get("change"))
+        self._teacher.rejected, self._teacher.pending = meta["rejected"], pending
         return True
 
     def _check_unused(self) -> None:
@@ -163,17 +174,30 @@ class Learner:
         self.recall = recalled(self.storage.examples, self.held, self.join.first)
         self.guard = Guard(self._guard_settings)
         self._guarded = -np.inf
-        self._begin()
-        self._commit(Changes(clear=(*MODEL_TABLES, RECALL)), examples, now)
+        self.alarms, self.changed = getattr(self, "alarms", []), ""
+        self._begin(None)
+        self._commit(Changes(clear=(*MODEL_TABLES, RECALL, LOOSE)), examples, now)
 
     def follow(self, entry: int, now: float) -> None:
         """The registry's newest entry only names what is live already."""
         self.entry = entry
         self._commit(Changes(), self.storage.examples.end, now)
 
-    def _begin(self) -> None:
+    def _begin(self, change: Mapping[str, Any] | None) -> None:
         self._mark = Mark.of(self.model)
         self._teacher = Teacher(self.model, self.stale, self.safety, self.storage.examples)
+        inside = [alarm for alarm in self.alarms if alarm[0] > self.line.start]
+        self._teacher.loosened = inside[-1] if inside else self.loosened_before
+        self.change = ChangeDetector.load(self._change_settings or ChangeSettings(link=self.model.link), change)
+
+    @property
+    def loosened_before(self) -> tuple[int, float]:
+        """End of the examples at the last alarm that the line's base has lived through, and its share; (0, 0) for none.
+
+        What the base holds one by one and learned before it is corrected with what is left of it.
+        """
+        lived = [alarm for alarm in self.alarms if any(start < alarm[0] <= end for start, end in self.held)]
+        return lived[-1] if lived else (0, 0.0)
 
     @property
     def version(self) -> Version:
@@ -262,15 +286,38 @@ class Learner:
         link = self._teacher.link
         batch = _examples.batch(taught.rows, joined, taken, known, link, str(version))
         judged = _judged(batch, taught.judged)
+        reason = self._changed(judged)
+        if reason:
+            version = self.line.version(start + len(joined) + 1)
+            batch = _examples.batch(taught.rows, joined, taken, known, link, str(version))
+            batch = _examples.loosened(batch, reason, self.change.settings.share)
         self._observe(judged, taught, taken, known, now)
         self._remember(joined, taught, start)
         examples.append(batch)
         end = examples.commit()
+        if reason:
+            self._loosen(end, reason)
         delta = Delta.of(self.model, taught.touched, self._mark) if taught.touched else None
         if delta is not None:
             self._mark = Mark.of(self.model)
         self._commit(Changes({} if delta is None else dump_delta(delta)), end, now)
-        return Tick(version, delta, joined, taught, received, judged["score"], judged["label"], judged["weight"])
+        score, label, weight = (judged[name] for name in ("score", "label", "weight"))
+        return Tick(version, delta, joined, taught, received, score, label, weight, reason)
+
+    def _changed(self, judged: dict[str, Floats]) -> str:
+        """Why the world counts as changed by what was learned in this tick; empty where it does not."""
+        if self._change_settings is None:
+            return ""
+        # By minibatch the variance is not known, and the margin is that of after: the score as served stands for it.
+        served = np.isnan(judged["variance"])
+        margin = np.where(served, judged["score"], judged["margin"])
+        return self.change.observe(judged["label"], margin, judged["variance"], judged["weight"])
+
+    def _loosen(self, end: int, reason: str) -> None:
+        share = self.change.settings.share
+        self._teacher.loosen(end, share)
+        self.alarms, self.changed = [*self.alarms[-ALARMS:], (end, share)], reason
+        self.counts[_examples.LOOSENED] = self.counts.get(_examples.LOOSENED, 0) + 1
 
     def _observe(self, judged: Mapping[str, Floats], taught: Taught, taken: pa.Table, known: Ints, now: float) -> None:
         """Show the guard what this line predicted; what another line did must not be held against it."""
@@ -299,15 +346,20 @@ class Learner:
         meta: dict[str, Any] = {
             "line": self.line.to_dict(), "entry": self.entry, "held": self.held, "used": sorted(self.used),
             "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
-            "newest": self._newest, "heard": self._heard,
+            "newest": self._newest, "heard": self._heard, "change": self.change.state(), "changed": self.changed,
+            "alarms": self.alarms,
         }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
             meta["guard"], self._guarded = self.guard.state(), now
-        tables = {JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped)}
+        tables = {
+            JOIN: _keyed(join.pages, join.dropped), RECALL: _keyed(pages, dropped),
+            LOOSE: self._teacher.pending.changes(),
+        }  # fmt: skip
         positions = {"examples": examples, "predictions": self.join.end, "outcomes": self.join.outcome_end}
         self.storage.state.commit(changes | Changes(tables, meta=meta), positions)
         self.join.committed()
         self.recall.committed()
+        self._teacher.pending.committed()
         self._quiet_since, self._committed = now, self.join.end
 
 
@@ -337,5 +389,8 @@ def _pages(table: Mapping[bytes, bytes]) -> list[tuple[int, bytes]]:
     return [(int.from_bytes(key), data) for key, data in table.items()]
 
 
+_JUDGED = ("label", "score", "weight", "margin", "variance")
+
+
 def _judged(batch: Any, rows: Ints) -> dict[str, Floats]:
-    return {name: batch.column(name).to_numpy(False)[rows] for name in ("label", "score", "weight")}
+    return {name: batch.column(name).to_numpy(False)[rows] for name in _JUDGED}

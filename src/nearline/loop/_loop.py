@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import NearlineError, StateError
 from nearline.features import RowEncoder
-from nearline.gate import GuardSettings
+from nearline.gate import ChangeSettings, GuardSettings
 from nearline.glmix import GLMix, Safety, Scorer
 from nearline.join import Policy
 from nearline.loop._learner import Learner, Tick
@@ -46,6 +46,8 @@ class Loop:
     policy, pace, recording, safety, guard
         How outcomes are joined, how often is learned, when a row counts as recorded, what is refused, and when the
         live model is rolled back.
+    change
+        When the world counts as changed, so that the model lets go of its certainty; None never asks.
     learn
         False serves and records only: outcomes wait in the ledger for a learner.
     clock
@@ -60,6 +62,7 @@ class Loop:
     def __init__(
         self, folder: Path, policy: Policy, *, pace: Pace, recording: Recording, safety: Safety,
         guard: GuardSettings | None, limits: Limits, clock: Callable[[], float], learn: bool = True,
+        change: ChangeSettings | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.pace, self.recording, self.limits = folder, pace, recording, limits
         self.clock, self.learns, self.started = clock, learn, clock()
@@ -78,7 +81,7 @@ class Loop:
             opened.callback(self.storage.close)
             self.learner = Learner(
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
-                batch=pace.batch,
+                change=change, batch=pace.batch,
             )  # fmt: skip
             if not self.learner.restore():
                 self.learner.begin(entry.version, entry.number, self.started, self._versions.held(entry.version))
@@ -232,6 +235,8 @@ class Loop:
         if tick is None:
             return False
         self._show(tick)
+        if tick.changed:
+            _logger.warning("the world has changed, and every entity lets go of its certainty: %s", tick.changed)
         verdict = self.learner.guard.verdict()
         if self.guarded and verdict.action == "roll back":
             _logger.warning("rolling back to %s: %s", self.learner.line.base, verdict.reason)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nearline.glmix._layout import key_of
+from nearline.loop._examples import LOOSENED
 
 if TYPE_CHECKING:
     from nearline.glmix import GLMix
@@ -51,6 +52,7 @@ def status(loop: Loop) -> dict[str, Any]:
         "guard": {
             "state": "rolled_back" if loop.rolled_back else "watching" if loop.guarded else "off",
             "reason": loop.rolled_back or verdict.reason,
+            "changes": learner.counts.get(LOOSENED, 0), "change": learner.changed,
         },
         "versions": {"live": scorer.version, "history": loop.history()},
         "busiest": busiest(loop),

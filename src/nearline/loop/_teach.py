@@ -12,13 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, touched_by, union
+from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, loosen, touched_by, union, weight_left
 from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
 from nearline.glmix._safety import _suits
 from nearline.join import Joined
 from nearline.loop._events import events
 from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
+from nearline.loop._pending import Pending
 from nearline.loop._settle import Settled
 from nearline.loop._shadow import Shadow, shadow
 from nearline.store import Log
@@ -79,6 +80,18 @@ class Teacher:
     def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
         self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0
+        self.pending, self.loosened = Pending(len(model.blocks)), (0, 0.0)
+
+    def loosen(self, end: int, share: float) -> None:
+        """The world has changed: every entity there is lets go of a share of its certainty when it is next touched.
+
+        Parameters
+        ----------
+        end
+            End of the examples log: what was learned before it is corrected with the weight that is left of it.
+        """
+        self.pending.mark(self.model.blocks)
+        self.loosened = end, share
 
     def teach(self, joined: Joined, settled: Settled, taken: pa.Table, known: Ints, recalled: Ints) -> Taught:
         """Learn and undo what a tick settled, in that order.
@@ -142,6 +155,7 @@ class Teacher:
         if not len(learn):
             return learn, Shadow(none, none), "", {}, {}
         seen = shadow(self.stale, self._scorer, table, design)
+        touched = self._touch(design)
         attempt = self._attempt(design)
         found = attempt.events.columns()
         rows.margin[learn], rows.variance[learn] = found["margin"], found["variance"]
@@ -153,8 +167,14 @@ class Teacher:
         codes = {
             block.name: entity_codes(block, design)[kept] for block in self.model.blocks if key_of(block) is not None
         }
-        touched = dict(touched_by(design, self.model.blocks))
         return learn[kept], Shadow(seen.stale[kept], seen.fixed[kept]), attempt.rejected, touched, codes
+
+    def _touch(self, design: Design) -> dict[str, Ints]:
+        """Entities of a design, loosened where they have still to be."""
+        touched = dict(touched_by(design, self.model.blocks))
+        for effect, block in enumerate(self.model.blocks):
+            loosen(block, self.pending.take(effect, touched[block.name]), self.loosened[1])
+        return touched
 
     def _attempt(self, design: Design) -> Verdicts:
         """Learn or reject; surprise that lasts is a changed world, and the guard's to judge."""
@@ -175,7 +195,9 @@ class Teacher:
         rows.previous[undo] = before
         table = pa.table(events(taken, self.model, before))
         design, _ = self.model.design(table, learn=True)
+        touched = self._touch(design)
         columns = {name: past.column(name).to_numpy() for name in ("margin", "variance", "discount")}
+        columns["discount"] = columns["discount"] * self._weight_left(design, columns["variance"], held)
         learned = LearnedEvents.of(design, columns)
         retracts = np.isnan(joined.label[undo])
         changed, gone = [none], [none]
@@ -191,7 +213,17 @@ class Teacher:
                 )
                 self._note(rows, undo[places], done)
                 applied.append(undo[places][done.status == 0])
-        return np.concatenate(changed), np.concatenate(gone), dict(touched_by(design, self.model.blocks))
+        return np.concatenate(changed), np.concatenate(gone), touched
+
+    def _weight_left(self, design: Design, variance: NDArray[np.float64], held: Ints) -> NDArray[np.float64]:
+        """What is left of what examples (positions `held`) taught: all, unless the world has changed since."""
+        end, share = self.loosened
+        left = np.ones(len(held))
+        before = np.flatnonzero(held < end)
+        if len(before):
+            part = design.select(before)
+            left[before] = weight_left(self.model.blocks, self.model.encoder.n_slots, part, variance[before], share)
+        return left
 
     @staticmethod
     def _note(rows: Rows, which: Ints, done: Any) -> None:

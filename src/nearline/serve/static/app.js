@@ -136,9 +136,10 @@ const GUARD = { watching: ["Guard watching", "good"], rolled_back: ["Guard rolle
 
 function guard({ guard: g = {}, error }) {
   const [text, tone] = GUARD[g.state] ?? [`Guard ${words(g.state) || NONE}`, "idle"];
-  put("guard-text", text);
+  put("guard-text", g.changes ? `${text} · ${g.changes} ${g.changes === 1 ? "change" : "changes"} of the world` : text);
   $("guard").dataset.tone = tone;
-  $("guard").title = g.reason || "Watches whether the live model does worse than the stale one, and rolls back if so";
+  const reason = g.reason || "Watches whether the live model does worse than the stale one, and rolls back if so";
+  $("guard").title = g.change ? `${reason}\nLast change: ${g.change}` : reason;
   put("guard-notice", g.state === "rolled_back" ? `The guard rolled back${g.reason ? `: ${g.reason}` : "."}` : "");
   $("guard-notice").hidden = g.state !== "rolled_back";
   put("stopped", error ? `Learning has stopped: ${error}` : "");
