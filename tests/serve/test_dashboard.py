@@ -312,18 +312,18 @@ def test_charts_have_lines_axes_and_values(page: Any, service: Service) -> None:
     series = service.status["quality"]["series"]
     shown = page.locator("#loss-chart .tip").inner_text()
     for name in ("live", "stale", "fixed"):
-        assert f"{np.mean([point[name] for point in series[-15:]]):.4f}" in shown
-    assert text(page, "averaged") == "Curves are means over the last 30 s."
+        assert f"{np.mean([point[name] for point in series[-7:]]):.4f}" in shown
+    assert text(page, "averaged") == "Curves are means over the last 14 s."
     page.keyboard.press("Home")
     assert f"{service.status['quality']['series'][0]['live']:.4f}" in page.locator("#loss-chart .tip").inner_text()
     assert "Latest: Live" in page.locator("#loss-chart svg").get_attribute("aria-label")
 
 
 def test_seconds_without_a_click_count_in_the_mean_calibration(page: Any, service: Service) -> None:
-    """Σ prediction / Σ outcome: thirty seconds that predict 1 each; all clicks of fifteen come in one of them."""
+    """Σ prediction / Σ outcome: thirty seconds that predict 1 each; all clicks of seven come in one of them."""
     point = {"live": 0.3, "stale": 0.3, "fixed": 0.3}
     service.status["quality"]["series"] = [
-        {"time": 1e9 + k, **point, "calibration": 1 / 15 if k % 15 == 4 else None} for k in range(30)
+        {"time": 1e9 + k, **point, "calibration": 1 / 7 if k % 7 == 4 else None} for k in range(30)
     ]
     visit(page, service)
     page.locator("#calibration-chart svg").focus()

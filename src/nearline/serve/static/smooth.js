@@ -1,6 +1,6 @@
 // What the charts draw: a second's mean loss is mostly noise, so each point is the mean of the last few.
 
-const MEANS = 15;
+const MEANS = 7;
 
 const arithmetic = { to: (x) => x, from: (x) => x };
 // Σ prediction / Σ outcome over several points: outcomes vary, predictions hardly do, so their ratios are averaged
