@@ -593,7 +593,16 @@ def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
     found = config.loads(SCHEMA).running()
     assert (found.pace, found.recording, found.safety) == (Pace(), Recording(), Safety())
     assert (found.guard, found.change, found.limits) == (GuardSettings(), ChangeSettings(), Limits())
-    assert found.policy == Policy(window=600.0)
+    assert found.policy == Policy(window=600.0, horizon=3_600.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "horizon"),
+    [('window = "2h"', 7_200.0), ('window = "1min"', 3_600.0), ('window = "1min"\nhorizon = "5min"', 300.0)],
+)
+def test_the_horizon_of_a_join_is_an_hour_or_the_window_unless_it_is_said(text: str, horizon: float) -> None:
+    found = config.loads(f"{SCHEMA}\n[join]\n{text}\n").running()
+    assert found.policy.horizon == horizon
 
 
 def test_the_guard_can_be_switched_off() -> None:

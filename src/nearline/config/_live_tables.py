@@ -19,13 +19,16 @@ class LiveTable(Table, frozen=True):
 
 
 class JoinTable(Table, frozen=True):
-    """`[join]`: how outcomes are attributed to predictions, as `nearline.join.Policy`."""
+    """`[join]`: how outcomes are attributed to predictions, as `nearline.join.Policy`.
+
+    `horizon` None is an hour, or the window where that is longer: every prediction within it costs memory.
+    """
 
     window: Duration = "10min"
     lateness: Duration = "10s"
     no_outcome: Literal["negative", "discard"] = "negative"
     late: Literal["correct", "drop"] = "correct"
-    horizon: Duration = "1d"
+    horizon: Duration | None = None
     skew: Duration = "1min"
 
 

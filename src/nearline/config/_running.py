@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from nearline.serve import Limits
 
 
+HORIZON_SECONDS = 3600.0
+"""How long a prediction can be corrected where neither the horizon nor the window says more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """Settings of a running system.
@@ -54,12 +58,15 @@ def running(tables: Tables, base: Path) -> Running:
     from nearline.loop import Pace, Recording
     from nearline.serve import Limits
 
+    join = _seconds(tables.join)
+    if join["horizon"] is None:
+        join["horizon"] = max(HORIZON_SECONDS, join["window"])
     live, serve = _seconds(tables.live), msgspec.structs.asdict(tables.serve)
     folder = base / Path(live.pop("folder")).expanduser()
     guard, change = (_enabled(table, tables.model.link) for table in (tables.guard, tables.change))
     host, port, tokens = (serve.pop(name) for name in ("host", "port", "tokens"))
     return Running(
-        folder, Policy(**_seconds(tables.join)), Pace(**live), Recording(**_seconds(tables.ledger)),
+        folder, Policy(**join), Pace(**live), Recording(**_seconds(tables.ledger)),
         Safety(**msgspec.structs.asdict(tables.safety)),
         None if guard is None else GuardSettings(**guard), None if change is None else ChangeSettings(**change),
         Limits(**serve), host, port,

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Loop:
         self.guarded, self.rolled_back = guard is not None, ""
         self._limit: int | None = None
         self._suspect, self._quarantine, self._broken = 0, "", False
+        self._kept = self._looked = self._kept_house = self.started
         self._stop, self._turn = threading.Event(), threading.Lock()
         with ExitStack() as opened:
             self._versions = Versions(folder, clock, pace.keep)
@@ -186,7 +187,6 @@ class Loop:
     # -- the learner thread -------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._kept = self._looked = self._kept_house = self.clock()
         pause, why = self.pace.tick, self.error
         while not self._stop.wait(pause):
             try:
@@ -218,7 +218,8 @@ class Loop:
         """After a tick that failed: what it left in memory is worth nothing, the last commit is."""
         if self._broken:
             self.learner.restore()
-            self._serve()
+            if self.live.scorer.version != str(self.learner.version):
+                self._serve()
             self._broken = False
 
     def _tick(self) -> bool:
@@ -229,6 +230,8 @@ class Loop:
             self._broken = True
             if not isinstance(error, StateError):
                 self._narrow(_worded(error))
+            with suppress(NearlineError):
+                self._mend()
             raise
         if self._quarantine or self.learner.join.outcome_end >= self._suspect:
             self._limit, self._quarantine = None, ""
@@ -269,7 +272,9 @@ class Loop:
     def _serve(self) -> None:
         """Serve a replica of the learner's model as it is now."""
         replica = self.learner.model.replica()
-        self.live = Live(Scorer(replica, str(self.learner.version)), RowEncoder(replica.encoder))
+        scorer = Scorer(replica, str(self.learner.version))
+        self.shown = scorer, self.learner.stale
+        self.live = Live(scorer, RowEncoder(replica.encoder))
         self.busiest.clear()
 
     # -- versions -----------------------------------------------------------------------------------------------------

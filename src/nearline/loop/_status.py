@@ -61,9 +61,9 @@ def status(loop: Loop) -> dict[str, Any]:
 
 def busiest(loop: Loop) -> list[dict[str, Any]]:
     """The entities with most events lately, and the coefficients that moved furthest from the base's."""
-    served, stale = loop.live.scorer.model, loop.learner.stale
-    found = []
-    with loop.live.scorer.lock:
+    scorer, stale = loop.shown
+    served, found = scorer.model, []
+    with scorer.lock:
         for name, code, events in loop.busiest.top(BUSIEST):
             block = served.block(name)
             if code < block.entities:
