@@ -84,7 +84,7 @@ class Bench:
         n = len(next(iter(rows.values())))
         first = log.next
         times = np.broadcast_to(self.now if time is None else time, n).astype(float)
-        known = {field.name: pa.array(rows[field.name], field.type) for field in RowEncoder(model.encoder).arrow}
+        known = {field.name: _recorded(rows[field.name], field.type) for field in RowEncoder(model.encoder).arrow}
         roles = {"offset": model.schema.offset, "weight": model.schema.weight}
         known |= {name: pa.array(rows[column], pa.float64()) for name, column in roles.items() if column is not None}
         extra = {column: rows[column] for column in roles.values() if column is not None}
@@ -151,6 +151,12 @@ class Bench:
         at = self.learner.recall.get(positions)
         labels = self.examples("label")
         return {int(p): labels[e] for p, e in zip(positions, at) if e >= 0}
+
+
+def _recorded(values: Sequence[Any], dtype: Any) -> Any:
+    """As rows of JSON are recorded: one value where there may be several is a list of one."""
+    alone = pa.types.is_list(dtype) and isinstance(values[0], str)
+    return pa.array([[value] for value in values] if alone else values, dtype)
 
 
 def rows(members: Sequence[int], seed: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.loop.parts import CALM, rows, same_model, trained
-from tests.loop.running import PACE, Clock, happened, opened, predict, published, turn
+from tests.loop.running import Clock, happened, opened, predict, published, turn
 
 from nearline import GLMix, StateError
 from nearline.gate import GuardSettings
