@@ -16,7 +16,7 @@ import pytest
 from tests.loop.parts import CALM, rows, same_model, trained
 from tests.loop.running import Clock, happened, opened, predict, published, turn
 
-from nearline import GLMix, StateError
+from nearline import ConfigError, GLMix, StateError
 from nearline.gate import GuardSettings
 from nearline.loop import Loop, Pace, audit, replay
 from nearline.store import Registry, Version
@@ -158,7 +158,7 @@ def test_rolling_back_to_the_live_version_drops_what_was_learned_on_it(loop: Loo
     assert same_model(loop.live.scorer.model, base)
     assert loop.rollback("1.0.0", "again", "ann") == "1.0.0"
     assert loop.publish("1.0.2", "it was good", "ann") == "1.0.2"
-    with pytest.raises(StateError, match="not registered"):
+    with pytest.raises(ConfigError, match=r"there is no version 7\.0\.0"):
         loop.rollback("7.0.0", "no such", "ann")
     assert loop.live.scorer.version == "1.0.2"
 
