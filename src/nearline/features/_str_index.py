@@ -48,6 +48,27 @@ def word(typing_context: Any, text: Any, at: Any) -> Any:
     return numba.types.uint64(text, numba.types.int64), generate
 
 
+@compiled_inline
+def put_word(typing_context: Any, text: Any, at: Any, value: Any) -> Any:
+    """Write eight bytes at text[at : at + 8], wherever they are aligned."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return numba.types.void(text, numba.types.int64, numba.types.uint64), generate
+
+
+@njit(**LEAF)
+def copy(text: Any, start: int, size: int, out: Any, to: int) -> Any:
+    """Copy text[start : start + size] to out[to], up to PAD bytes more with it; where it ends."""
+    for k in range(0, size, 8):
+        put_word(out, to + k, word(text, start + k))
+    return to + size
+
+
 @njit(**LEAF)
 def tail(w: Any, size: int) -> Any:
     """The first `size` < 8 bytes of a word, the others zero."""

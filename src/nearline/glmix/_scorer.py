@@ -111,6 +111,7 @@ class Scorer:
             else:
                 self._move()
             self._known = np.array([block.entities for block in blocks], np.int64)
+            self._least = min(block.known_slots for block in blocks)
 
     def _prepare(self) -> None:
         """Kernel records from scratch."""
@@ -145,11 +146,13 @@ class Scorer:
         """
         n = design.rows
         out = np.empty((3, n))
-        out[2] = np.nan
+        if not variances:
+            out[2].fill(np.nan)
         with self.lock:
             if n:
-                blocks = self.model.blocks
-                design = _layout.as_known(design, blocks, self.model.encoder)
+                blocks, encoder = self.model.blocks, self.model.encoder
+                if self._least != encoder.n_slots:
+                    design = _layout.as_known(design, blocks, encoder)
                 self._serve(design, out, variances)
                 if design.without_slot is not None:
                     _unseen.add(blocks, design, out[0], out[2])
@@ -158,10 +161,9 @@ class Scorer:
 
     def _serve(self, design: Design, out: Floats, variances: bool) -> None:
         rows = (design.indptr, design.indices, design.values, design.offset, design.time)
-        entities = np.zeros((len(self._keys), design.rows), np.int32)
+        entities = np.empty((len(self._keys), design.rows), np.int32)
         for r, key in enumerate(self._keys):
-            if key is not None:
-                entities[r] = design.entities[key]
+            entities[r] = 0 if key is None else design.entities[key]
         if self._prepared.score(rows, entities, self._known, out, variances):
             return
         if int(np.maximum.reduce(design.indices)) >= self._shape[0]:

@@ -20,6 +20,7 @@ from nearline.glmix import Draw
 from nearline.serve import _arrow
 from nearline.serve._acknowledge import Acknowledger
 from nearline.serve._asgi import ARROW, JSON, Answer
+from nearline.serve._json_answer import tag_of
 from nearline.serve._messages import (
     Contribution,
     Expectation,
@@ -66,7 +67,7 @@ class Predict:
         margin = live.scorer.score(design).margin
         draw = await self._drawn(live, design, request.sample) if request.sample else None
         explained = await self._explained(live, design) if request.explain else None
-        ids = await self._record(live, now, design, columns, margin, draw, waiter)
+        ids = self._service.ids(await self._record(live, now, design, columns, margin, draw, waiter), n)
         return Answer(_encode(Predictions(_predictions(live, ids, margin, draw, explained))), JSON, n)
 
     async def _answered(
@@ -74,8 +75,12 @@ class Predict:
     ) -> Answer:
         """The usual request: scores, and nothing beside them."""
         margin = live.scorer.score(design).margin
-        ids = await self._record(live, now, design, columns, margin, None, waiter)
-        return Answer(_encode(Predictions(_predictions(live, ids, margin, None, None))), JSON, design.rows)
+        n, first = design.rows, await self._record(live, now, design, columns, margin, None, waiter)
+        tag = tag_of(self._service.ids(first, 1)[0], first)
+        if tag is not None:
+            return Answer(live.writer.write(tag, first, live.scorer.expected(margin)), JSON, n)
+        found = _predictions(live, self._service.ids(first, n), margin, None, None)
+        return Answer(_encode(Predictions(found)), JSON, n)
 
     def _decoded(self, live: Live, body: bytes) -> Any:
         if live is not self._live:
@@ -91,7 +96,8 @@ class Predict:
             design, columns = live.rows.encode_table(table, now)
         margin = live.scorer.score(design).margin
         draw = await self._drawn(live, design, wanted) if wanted and n else None
-        ids = await self._record(live, now, design, columns, margin, draw, waiter) if n else []
+        first = await self._record(live, now, design, columns, margin, draw, waiter) if n else 0
+        ids = self._service.ids(first, n)
         name = "probability" if live.scorer.model.link == "logit" else "prediction"
         out = {
             "prediction_id": pa.array(ids, pa.string()),
@@ -121,11 +127,14 @@ class Predict:
     async def _record(
         self, live: Live, now: float, design: Design, columns: dict[str, Any], margin: NDArray[np.float64],
         draw: Draw | None, waiter: Acknowledger,
-    ) -> list[str]:  # fmt: skip
-        """Ids of the predictions, once they are durable."""
+    ) -> int:  # fmt: skip
+        """Position of the first prediction, once all are durable."""
         n, schema = design.rows, live.rows.schema
-        _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
-        columns |= {"time": design.time, "received": np.full(n, now), "score": margin, "version": live.scorer.version}
+        received = design.time
+        if schema.time is not None:
+            _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
+            received = np.full(n, now)
+        columns |= {"time": design.time, "received": received, "score": margin, "version": live.scorer.version}
         if schema.offset is not None:
             columns["offset"] = design.offset
         if schema.weight is not None:
@@ -135,10 +144,10 @@ class Predict:
         future, done = waiter.future()
         first = self._service.predictions.submit(n, columns, done)
         await future
-        return self._service.ids(first, n)
+        return first
 
 
-def _refuse_future(time: NDArray[np.float64], latest: float, column: str | None) -> None:
+def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> None:
     if float(np.maximum.reduce(time)) > latest:
         row = int(np.argmax(time > latest))
         raise Problem("invalid", f"time {float(time[row])!r} is in the future", f"rows[{row}].{column}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import RowEncoder
 from nearline.glmix import Scorer
+from nearline.serve._json_answer import AnswerWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,14 @@ class Live:
 
     scorer: Scorer
     rows: RowEncoder
+    writer: AnswerWriter = field(init=False)
 
     def __post_init__(self) -> None:
+        name = "probability" if self.scorer.model.link == "logit" else "prediction"
+        object.__setattr__(self, "writer", AnswerWriter(name, self.scorer.version))
         self.scorer.warm()
         self.rows.warm()
+        self.writer.write("", 0, np.zeros(1))
 
 
 @dataclass(frozen=True, slots=True)

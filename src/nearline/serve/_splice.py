@@ -1,0 +1,48 @@
+"""Numbers in JSON text set between constant texts and counted ids, compiled.
+
+Found on disk by this file's text alone: who changes `_str_index` must clear `__pycache__`. Python's lock is kept, as in
+every kernel that serves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from nearline.features._str_index import LEAF, PAD, copy
+
+COMMA, CLOSE_LIST, ZERO = 44, 93, 48
+
+
+@njit(**LEAF)
+def decimal(number: int, out: Any, to: int) -> Any:
+    """Write a number >= 0 at out[to]; where it ends."""
+    digits, rest = 1, number // 10
+    while rest > 0:
+        digits, rest = digits + 1, rest // 10
+    for place in range(digits):
+        out[to + digits - 1 - place] = np.uint8(ZERO + number % 10)
+        number //= 10
+    return to + digits
+
+
+@njit(**LEAF)
+def splice(numbers: Any, head: Any, middle: Any, tail: Any, first: int, n: int, out: Any) -> Any:
+    """Write head, first + k, middle, number k and tail for each of n numbers; where that ends.
+
+    `numbers` are a JSON list. PAD bytes end every text, and may be written behind what is meant in `out`.
+    """
+    at, to = 1, 0
+    for k in range(n):
+        to = copy(head, 0, head.shape[0] - PAD, out, to)
+        to = decimal(first + k, out, to)
+        to = copy(middle, 0, middle.shape[0] - PAD, out, to)
+        end = at
+        while numbers[end] != COMMA and numbers[end] != CLOSE_LIST:
+            end += 1
+        to = copy(numbers, at, end - at, out, to)
+        at = end + 1
+        to = copy(tail, 0, tail.shape[0] - PAD, out, to)
+    return to

@@ -1,0 +1,44 @@
+"""AnswerWriter: its bytes are those of the typed answer."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearline.serve._json_answer import AnswerWriter, tag_of
+from nearline.serve._messages import Expectation, Predictions, Probability
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@pytest.mark.parametrize("name", ["probability", "prediction"])
+@settings(max_examples=200, deadline=None)
+@given(
+    tag=texts,
+    version=texts,
+    first=st.integers(0, 2**62) | st.integers(0, 1100),
+    values=st.lists(st.floats() | st.floats(0, 1), min_size=1, max_size=30),
+)
+def test_bytes_are_those_of_the_typed_answer(
+    name: str, tag: str, version: str, first: int, values: list[float]
+) -> None:
+    kind = Probability if name == "probability" else Expectation
+    typed = [kind(f"{tag}-{first + k}", value, version) for k, value in enumerate(values)]
+    writer = AnswerWriter(name, version)
+    for _ in range(2):  # a tag that it knows by now is written alike
+        assert writer.write(tag, first, np.array(values)) == msgspec.json.encode(Predictions(typed))
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_numbers_are_read_back_to_the_last_bit(values: list[float]) -> None:
+    found = msgspec.json.decode(AnswerWriter("prediction", "1.0.0").write("t", 0, np.array(values)))["predictions"]
+    assert [float(p["prediction"]).hex() for p in found] == [value.hex() for value in values]
+
+
+@given(tag=texts, position=st.integers(0, 2**62))
+def test_a_tag_is_found_by_its_position(tag: str, position: int) -> None:
+    assert tag_of(f"{tag}-{position}", position) == tag
+    assert tag_of(f"{tag}-{position}", position + 1) is None
