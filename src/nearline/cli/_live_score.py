@@ -117,7 +117,7 @@ def compare(config: Config, traffic: Traffic, rows: Rows) -> Backtest:
         Outcome(Variant("nearline, as served", every=often), np.log(p / (1 - p)), 0.0, rows.updates),
         *([Outcome(refit, refits, 0.0, times)] if times else []),
         Outcome(Variant("stale batch", "nothing"), stale.decision_function(design), 0.0, 0),
-        Outcome(Variant("fixed effect only", "fixed"), Scorer(stale, "stale").score(design).fixed, 0.0, 0),
+        Outcome(Variant("fixed effect only", "nothing"), Scorer(stale, "stale").score(design).fixed, 0.0, 0),
     )  # fmt: skip
     entities = {str(key): codes for key, codes in design.entities.items()}
     return Backtest(

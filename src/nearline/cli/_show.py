@@ -81,7 +81,8 @@ def conclusion(result: Backtest) -> str:
     others = [row for row in rows if row["variant"] in frozen and row is not best] or [r for r in rows if r is not best]
     gains = [f"{1 - best[name] / row[name]:.1%} below {row['variant']}" for row in others if row[name] > 0]
     first = f"{best['variant']} predicts best: {FORMATS[name][0]} {best[name]:.4f}"
-    return f"{first}{', ' if gains else ''}{' and '.join(gains)}."
+    listed = " and ".join([", ".join(gains[:-1]), gains[-1]] if len(gains) > 1 else gains)
+    return f"{first}{', ' if gains else ''}{listed}."
 
 
 def as_json(result: Backtest, report: Path) -> str:

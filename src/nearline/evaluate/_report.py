@@ -192,6 +192,8 @@ def _lift_pair(facts: Facts, base: Series, fresh: Series, k: int, name: str) -> 
 
 
 def _saves(gain: float) -> str:
+    if abs(gain) < 1e-9:
+        return "saves nothing"
     return f"{'saves' if gain >= 0 else 'loses'} {_words.significant(abs(gain), 2)}"
 
 
