@@ -376,3 +376,14 @@ def test_numbers_are_read_to_the_last_bit(text: str) -> None:
 def test_what_is_no_column_for_the_reader_is_decoded() -> None:
     served = RowEncoder(learned([]))
     assert served.read(b'{"rows":[{"user":"u","group":0,"o":0}]}') is None
+
+
+@pytest.mark.parametrize("n", [127, 128, 129, 400])
+def test_more_rows_than_there_is_room_for_at_first_are_read(n: int) -> None:
+    rows = [{"user": "u", "group": k, "o": 0.5, "gender": "a" if k % 3 else None, "age": 1} for k in range(n)]
+    encoder = Encoder(SCHEMA, READ, READ_KEYS)
+    first = {"gender": "a", "age": 1, "tags": "a|b", "free": 1.5, "x": 2.0}
+    nothing = {"user": "u", "group": 0, "o": 0.0}
+    encoder.encode(table([nothing | first, nothing, *rows]), grow=True)
+    for separators in ((",", ":"), (", ", ": ")):
+        assert assert_read_alike(RowEncoder(encoder), json.dumps({"rows": rows}, separators=separators).encode())

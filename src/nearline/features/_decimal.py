@@ -156,3 +156,22 @@ def number(text: Any, at: Any, wide: Any, exact: Any, out: Any) -> Any:
     out[0] = -value if negative else value
     out[1] = 1.0 if whole else 0.0
     return at
+
+
+@njit(**LEAF)
+def integer(text: Any, at: int, out: Any) -> Any:
+    """Read an integer of at most 18 digits into out[0]; where it ends, or UNDECIDED."""
+    negative = text[at] == 45
+    if negative:
+        at += 1
+    first, value = at, np.int64(0)
+    while 48 <= text[at] <= 57 and at - first < 19:
+        value = value * 10 + np.int64(text[at] - 48)
+        at += 1
+    digits = at - first
+    if digits == 0 or digits > 18 or (digits > 1 and text[first] == 48):
+        return UNDECIDED
+    if text[at] == 46 or text[at] == 101 or text[at] == 69:
+        return UNDECIDED
+    out[0] = -value if negative else value
+    return at

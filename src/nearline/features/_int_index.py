@@ -57,14 +57,17 @@ def touch(table: Any, mask: int, keys: Any, start: int, places: Any) -> Any:
 
 
 @njit(**OPTIONS)
-def find(table: Any, keys: Any, out: Any) -> None:
-    """Code of every key into out, −1 where there is none."""
-    mask, places, start = table.shape[0] - 1, np.empty(TOGETHER + 1, np.int64), 0
+def find(table: Any, keys: Any, out: Any) -> Any:
+    """Code of every key into out, −1 where there is none; how many have none."""
+    mask, places, start, unseen = table.shape[0] - 1, np.empty(TOGETHER + 1, np.int64), 0, 0
     while start < keys.shape[0]:
         count = touch(table, mask, keys, start, places)
         for k in range(count):
-            out[start + k] = table[probe(table, mask, keys[start + k], places[k]), CODE] - 1
+            code = table[probe(table, mask, keys[start + k], places[k]), CODE] - 1
+            out[start + k] = code
+            unseen += code < 0
         start += count
+    return unseen
 
 
 @njit(**OPTIONS)
@@ -142,6 +145,9 @@ class IntIndex:
 
     def find(self, keys: Ints) -> NDArray[np.int32]:
         """Code of every key, −1 where there is none."""
+        return self.look_up(keys)[0]
+
+    def look_up(self, keys: Ints) -> tuple[NDArray[np.int32], int]:
+        """Code of every key, −1 where there is none; and how many have none."""
         out = np.empty(len(keys), np.int32)
-        find(self._table, keys, out)
-        return out
+        return out, find(self._table, keys, out)

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from nearline.features._decimal import UNDECIDED, number
-from nearline.features._str_index import LEAF, PAD, equal, find, word
+from nearline.features._decimal import UNDECIDED, integer, number
+from nearline.features._str_index import LEAF, PAD, copy, equal, find, word
 
-UNREAD = -1
+UNREAD, CROWDED = -1, -2
 NUMBER, INTEGER, STRING = 0, 1, 2
 """Kinds of fields."""
 KIND, REQUIRED, NULLABLE, OUT, START, SIZE = 0, 1, 2, 3, 4, 5
-"""Columns of the fields: OUT is the field's row in the output of its kind; START and SIZE are where its name stands."""
+"""Columns of the fields: OUT is the field's row in the output of its kind; START and SIZE are where its name stands, in
+quotes and with a colon behind, as clients write it nearly always."""
 QUOTE, BACKSLASH, COLON, COMMA = 34, 92, 58, 44
 OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = 123, 125, 91, 93
 
@@ -32,7 +33,7 @@ OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = 123, 125, 91, 93
 @njit(**LEAF)
 def skip(text: Any, at: int) -> Any:
     """The next place that is no white space."""
-    while text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9:
+    while text[at] <= 32 and (text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9):
         at += 1
     return at
 
@@ -76,22 +77,21 @@ def named(text: Any, start: int, size: int, fields: Any, names: Any, guess: int)
 
 
 @njit(**LEAF)
-def integer(text: Any, at: int, out: Any) -> Any:
-    """Read an integer of at most 18 digits into out[0]; where it ends, or UNREAD."""
-    negative = text[at] == 45
-    if negative:
-        at += 1
-    first, value = at, np.int64(0)
-    while 48 <= text[at] <= 57 and at - first < 19:
-        value = value * 10 + np.int64(text[at] - 48)
-        at += 1
-    digits = at - first
-    if digits == 0 or digits > 18 or (digits > 1 and text[first] == 48):
-        return UNREAD
-    if text[at] == 46 or text[at] == 101 or text[at] == 69:
-        return UNREAD
-    out[0] = -value if negative else value
-    return at
+def field_at(text: Any, at: int, fields: Any, names: Any, guess: int) -> Any:
+    """Number of the field whose name starts at text[at], and where its colon ends; UNREAD for anything else.
+
+    The field that is looked for first is compared as a whole: its name in quotes, and the colon.
+    """
+    size = fields[guess, SIZE]
+    if equal(text, at, names, fields[guess, START] - 1, size + 3):
+        return guess, at + size + 3
+    if text[at] != QUOTE:
+        return UNREAD, at
+    stop = string(text, at + 1)
+    if stop < 0:
+        return UNREAD, at
+    f, colon = named(text, at + 1, stop - at - 1, fields, names, guess), skip(text, stop + 1)
+    return (f if text[colon] == COLON else UNREAD), colon + 1
 
 
 @njit(**LEAF)
@@ -99,7 +99,7 @@ def read(
     text: Any, head: Any, null: Any, fields: Any, names: Any, wide: Any, exact: Any, numbers: Any, integers: Any,
     given: Any, spans: Any, value: Any, whole: Any,
 ) -> Any:  # fmt: skip
-    """Read all rows; how many there are, or UNREAD. PAD zero bytes end the text.
+    """Read all rows; how many there are, UNREAD, or CROWDED where room is short. PAD zero bytes end the text.
 
     numbers and integers are (fields of the kind, most rows), `given` says which integers are there, spans is (string
     fields, most rows, 2): where a string starts and its size, −1 for null or absent; absent numbers are NaN. value and
@@ -123,8 +123,10 @@ def read(
         if fields[f, REQUIRED] == 1:
             all_required |= np.uint64(1) << np.uint64(f)
     while True:
-        if text[at] != OPEN or n >= most:
+        if text[at] != OPEN:
             return UNREAD
+        if n >= most:
+            return CROWDED
         for k in range(numbers.shape[0]):
             numbers[k, n] = np.nan
         for k in range(integers.shape[0]):
@@ -133,18 +135,10 @@ def read(
             spans[k, n, 1] = -1
         at, seen, guess = skip(text, at + 1), np.uint64(0), 0
         while True:
-            if text[at] != QUOTE:
-                return UNREAD
-            stop = string(text, at + 1)
-            if stop < 0:
-                return UNREAD
-            f = named(text, at + 1, stop - at - 1, fields, names, guess)
+            f, at = field_at(text, at, fields, names, guess)
             if f < 0 or (seen >> np.uint64(f)) & np.uint64(1):
                 return UNREAD
-            at = skip(text, stop + 1)
-            if text[at] != COLON:
-                return UNREAD
-            at, kind, out = skip(text, at + 1), fields[f, KIND], fields[f, OUT]
+            at, kind, out = skip(text, at), fields[f, KIND], fields[f, OUT]
             if text[at] == 110:
                 if fields[f, NULLABLE] == 0 or not literal(text, at, null):
                     return UNREAD
@@ -192,22 +186,24 @@ def read(
 
 
 @njit(**LEAF)
-def gather(text: Any, spans: Any, n: int, data: Any, offsets: Any, valid: Any, nulls: Any) -> None:
-    """Strings column by column, as Arrow keeps them: bytes one after the other, offsets (n + 1), bits where given."""
-    end = 0
+def gather(text: Any, spans: Any, n: int, data: Any, offsets: Any, valid: Any) -> Any:
+    """All strings, column after column, as Arrow keeps them; how many are null.
+
+    Their bytes, PAD more being written; offsets (columns · n + 1); bits where they are given, zero before.
+    """
+    end, nulls, at = 0, 0, 0
+    offsets[0] = 0
     for k in range(spans.shape[0]):
-        offsets[k, 0] = end
-        nulls[k] = 0
         for i in range(n):
-            start, size = spans[k, i, 0], spans[k, i, 1]
+            size = spans[k, i, 1]
             if size < 0:
-                nulls[k] += 1
+                nulls += 1
             else:
-                valid[k, i >> 3] |= np.uint8(1 << (i & 7))
-                for j in range(size):
-                    data[end + j] = text[start + j]
-                end += size
-            offsets[k, i + 1] = end
+                valid[at >> 3] |= np.uint8(1 << (at & 7))
+                end = copy(text, spans[k, i, 0], size, data, end)
+            at += 1
+            offsets[at] = end
+    return nulls
 
 
 PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3

@@ -104,7 +104,7 @@ class RowEncoder:
     def read(self, body: bytes, now: float = 0.0) -> tuple[Design, Columns] | None:
         """As `encode`, from the bytes of a request `{"rows": [...]}` in its usual form; None for any other.
 
-        It costs a fifth of decoding and encoding. None does not mean that the body is bad: decode it, and see.
+        It costs less than half of decoding and encoding. None does not mean that the body is bad: decode it, and see.
         """
         return self.warm().read(body, now)
 

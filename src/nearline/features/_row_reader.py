@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nearline.features._row_encoder import Columns, RowEncoder
 
 _MOST_FIELDS = 64
+_ROOM = 128
+"""Rows that there is room for at first; a larger request is counted."""
 _PAD = bytes(8)
 _HEAD, _NULL = np.frombuffer(b'"rows"' + _PAD, np.uint8), np.frombuffer(b"null" + _PAD, np.uint8)
 NUMBER, INTEGER, STRING = 0, 1, 2
@@ -32,17 +34,19 @@ class RowReader:
     """Reads requests for one `RowEncoder`; `usable` is False where a column is of a kind that this does not read."""
 
     def __init__(self, rows: RowEncoder) -> None:
+        from nearline.features import _json_rows
         from nearline.features._decimal import powers
         from nearline.features._str_index import StrIndex
 
+        self._kernels: Any = _json_rows
         self._rows, self._encoder, schema = rows, rows.encoder, rows.schema
-        self._families = rows.families
+        self._families, self._recorded = rows.families, rows.arrow.names
         self._kinds = {name: self._kind(name) for name in rows.names}
         keys = self._encoder.keys
         self.usable = (
             all(kind is not None for kind in self._kinds.values())
             and all(isinstance(key, str) for key in keys)
-            and len(rows.names) <= _MOST_FIELDS
+            and 0 < len(rows.names) <= _MOST_FIELDS
         )
         if not self.usable:
             return
@@ -98,53 +102,45 @@ class RowReader:
         return next((column for column in self._encoder._columns if column.name == name), None)
 
     def _described(self, schema: Any) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Fields as `_json_rows` takes them, and the bytes of their names."""
+        """Fields as `_json_rows` takes them, and the bytes of their names, none of which JSON has to escape (`Row`)."""
         lines, names = [], b""
         for name, kind in self._kinds.items():
             data = name.encode()
             required = name in self._families or name == schema.offset
             nullable = not required and name != schema.weight
-            lines.append((kind, required, nullable, self._out[name], len(names), len(data)))
-            names += data
+            lines.append((kind, required, nullable, self._out[name], len(names) + 1, len(data)))
+            names += b'"' + data + b'":'
         return np.array(lines, np.int64), np.frombuffer(names + _PAD, np.uint8)
 
     def read(self, body: bytes, now: float) -> tuple[Design, Columns] | None:
         """Design and recorded columns of the rows of a request; None where it is not of the usual form."""
-        from nearline.features import _json_rows
-
         if not self.usable or not (body.isascii() or _is_utf8(body)):
             return None
-        text, most = np.frombuffer(body + _PAD, np.uint8), body.count(b"{")
-        numbers, integers, strings = self._totals
-        x, whole = np.empty((numbers, most)), np.empty((integers, most), np.int64)
-        given, spans = np.empty((integers, most), np.uint8), np.empty((strings, most, 2), np.int32)
-        n = _json_rows.read(
-            text,
-            _HEAD,
-            _NULL,
-            self._fields,
-            self._names,
-            self._wide,
-            self._exact,
-            x,
-            whole,
-            given,
-            spans,
-            self._value,
-            self._whole,
-        )
+        text = np.frombuffer(body + _PAD, np.uint8)
+        n, *found = self._parsed(text, _ROOM)
+        if n == self._kernels.CROWDED:
+            n, *found = self._parsed(text, body.count(b"{"))
         if n < 1:
             return None
+        x, whole, given, spans = found
         self._follow()
-        rows = self._laid_out(text, n, x, whole, given, spans)
-        roles = None if rows is None else self._roles(n, x, now)
+        rows, roles = self._laid_out(text, n, x, whole, given, spans), self._roles(n, x, now)
         if rows is None or roles is None:
             return None
         codes = {key: self._codes(key, text, n, whole, spans) for key in self._encoder.keys}
-        weight, offset, time = roles
         indptr, indices, values = rows
-        design = Design(indptr, indices, values, codes, np.full(n, np.nan), weight, offset, time)
-        return design, self._columns(text, n, x, whole, given, spans)
+        return Design(indptr, indices, values, codes, *roles), self._columns(text, n, x, whole, given, spans)
+
+    def _parsed(self, text: Any, most: int) -> tuple[int, Any, Any, Any, Any]:
+        """How many rows there are, or what else the kernel says; numbers, integers, whether given, spans of strings."""
+        numbers, integers, strings = self._totals
+        x, whole = np.empty((numbers, most)), np.empty((integers, most), np.int64)
+        given, spans = np.empty((integers, most), np.uint8), np.empty((strings, most, 2), np.int32)
+        n = self._kernels.read(
+            text, _HEAD, _NULL, self._fields, self._names, self._wide, self._exact, x, whole, given, spans,
+            self._value, self._whole,
+        )  # fmt: skip
+        return n, x, whole, given, spans
 
     def _follow(self) -> None:
         """Enter what the vocabulary has learned since the last request."""
@@ -174,20 +170,18 @@ class RowReader:
         index.put(np.ascontiguousarray(levels), np.ascontiguousarray(slots))
 
     def _laid_out(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Any:
-        from nearline.features import _json_rows
-
         described = self._features()
         if described is None:
             return None
-        features, center, scale, counted = described
-        slots = np.full((max(len(counted), 1), n), -1, np.int32)
+        features, center, scale, counted, split = described
+        slots = np.empty((max(len(counted), 1), n), np.int32)
         for place, (column, out) in enumerate(counted):
             found = self._integer_slots[column.name].find(whole[out, :n]) if column.name in self._integer_slots else -1
             slots[place] = np.where(given[out, :n] == 1, found, column.slots.get(None, -1))
-        room = n * (1 + len(features)) + (len(text) if (features[:, 0] == SPLIT).any() else 0)
+        room = n * (1 + len(features)) + (len(text) if split else 0)
         indptr, indices, values = np.empty(n + 1, np.int64), np.empty(room, np.int32), np.empty(room)
         index = self._index
-        end = _json_rows.lay_out(
+        end = self._kernels.lay_out(
             features, center, scale, x, slots, text, spans, index.table, index.entries, index.arena, n, indptr, indices,
             values,
         )  # fmt: skip
@@ -217,29 +211,37 @@ class RowReader:
                     counted.append((column, out))
                 case _:
                     lines[number] = PLAIN, out, number, -1, missing, 0
-        self._described_columns = columns, sizes, (lines, center, scale, counted)
+        split = bool((lines[:, 0] == SPLIT).any())
+        self._described_columns = columns, sizes, (lines, center, scale, counted, split)
         return self._described_columns[2]
 
     def _roles(self, n: int, x: Any, now: float) -> Any:
-        """Weight, offset and time; None where one is not what it has to be, which is said by who decodes in full."""
+        """Label, weight, offset and time; None where one is wrong, which is said by who decodes in full."""
         schema = self._rows.schema
-        weight = np.ones(n) if schema.weight is None else x[self._out[schema.weight], :n].copy()
-        offset = np.zeros(n) if schema.offset is None else x[self._out[schema.offset], :n].copy()
-        time = np.full(n, now) if schema.time is None else x[self._out[schema.time], :n].copy()
-        weight[np.isnan(weight)], time[np.isnan(time)] = 1.0, now
-        return (weight, offset, time) if weight.min() >= 0.0 else None
+        label, weight, offset, time = roles = np.empty((4, n))
+        label.fill(np.nan)
+        for role, name, default in (
+            (weight, schema.weight, 1.0),
+            (offset, schema.offset, 0.0),
+            (time, schema.time, now),
+        ):
+            if name is None:
+                role.fill(default)
+            else:
+                role[:] = x[self._out[name], :n]
+                role[np.isnan(role)] = default
+        return None if schema.weight is not None and weight.min() < 0.0 else roles
 
     def _codes(self, key: Any, text: Any, n: int, whole: Any, spans: Any) -> NDArray[np.int32]:
-        from nearline.features import _json_rows
-
         known, out = self._encoder._entities[key], self._out[key]
+        codes: NDArray[np.int32]
         if self._kinds[key] == INTEGER:
             values = whole[out, :n]
-            codes: NDArray[np.int32] = known.integers().find(values)
-            return strangers(codes, values.tolist()) if int(codes.min(initial=0)) < 0 else codes
+            codes, unseen = known.integers().look_up(values)
+            return strangers(codes, values.tolist()) if unseen else codes
         codes, index = np.empty(n, np.int32), self._index
         number = len(self._encoder._columns) + self._encoder.keys.index(key)
-        if _json_rows.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
+        if self._kernels.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
             new = np.flatnonzero(codes < 0).tolist()
             named = {
                 row: text[start : start + size].tobytes() for row, (start, size) in zip(new, spans[out, new].tolist())
@@ -248,25 +250,22 @@ class RowReader:
         return codes
 
     def _columns(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Columns:
-        """Keys and features as they are recorded, strings as Arrow arrays that share one buffer."""
-        from nearline.features import _json_rows
-
-        strings = len(spans)
-        data, offsets = np.empty(len(text), np.uint8), np.empty((strings, n + 1), np.int32)
-        valid, nulls = np.zeros((strings, (n + 7) // 8), np.uint8), np.empty(strings, np.int64)
-        _json_rows.gather(text, spans, n, data, offsets, valid, nulls)
-        buffer, found = pa.py_buffer(data), dict[str, Any]()
-        for name in self._rows.arrow.names:
+        """Keys and features as they are recorded, strings as slices of one Arrow array."""
+        total = n * len(spans)
+        data, offsets = np.empty(len(text), np.uint8), np.empty(total + 1, np.int32)
+        valid, found = np.zeros((total + 7) // 8, np.uint8), dict[str, Any]()
+        nulls = self._kernels.gather(text, spans, n, data, offsets, valid)
+        bits = pa.py_buffer(valid) if nulls else None
+        strings = pa.StringArray.from_buffers(total, pa.py_buffer(offsets), pa.py_buffer(data), bits, nulls)
+        for name in self._recorded:
             kind, out = self._kinds[name], self._out[name]
             if kind == NUMBER:
                 found[name] = x[out, :n]
-            elif kind == INTEGER:
-                values = whole[out, :n]
-                there = given[out, :n]
-                found[name] = values if there.all() else pa.array(values, mask=there == 0)
+            elif kind == STRING:
+                found[name] = strings.slice(out * n, n)
             else:
-                bits = pa.py_buffer(valid[out]) if nulls[out] else None
-                found[name] = pa.StringArray.from_buffers(n, pa.py_buffer(offsets[out]), buffer, bits, int(nulls[out]))
+                values, there = whole[out, :n], given[out, :n]
+                found[name] = values if name in self._families or there.all() else pa.array(values, mask=there == 0)
         return found
 
 
