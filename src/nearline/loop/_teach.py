@@ -79,6 +79,7 @@ class Teacher:
 
     def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
+        self._stale = Scorer(stale, "stale")
         self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0
         self.pending, self.loosened = Pending(len(model.blocks)), (0, 0.0)
 
@@ -154,7 +155,7 @@ class Teacher:
             learn, table = learn[good], table.take(good)
         if not len(learn):
             return learn, Shadow(none, none), "", {}, {}
-        seen = shadow(self.stale, self._scorer, table, design)
+        seen = shadow(self._stale, self._scorer, table, design)
         touched = self._touch(design)
         attempt = self._attempt(design)
         found = attempt.events.columns()
