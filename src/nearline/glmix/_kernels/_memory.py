@@ -84,8 +84,8 @@ class Dual(NamedTuple):
 class Pairs(NamedTuple):
     """Memory for eight entities of one or two rows, side by side."""
 
-    shared: Floats  # (5, d): rows x and y, rows m and n of M, and the new mean
-    own: Floats  # (8 · 3, d): for each entity V x, V y and diag(V)
+    shared: Floats  # (3, d): rows x and y, and a new mean
+    own: Floats  # (8 · 3, d): for each entity V x and V y, then the rows of M, and diag(V)
     numbers: Floats  # (fields, 8): see `_pair_modes`
     who: Ints  # (8, 2): entity, state row
 
@@ -93,7 +93,7 @@ class Pairs(NamedTuple):
     def of(cls, d: int) -> Pairs:
         """Memory for d dimensions."""
         e = d + _SPARE
-        return cls(_matrix(5, e), _matrix(8 * 3, e), _matrix(_PAIR_FIELDS, 8), np.zeros((8, 2), np.int64))
+        return cls(_matrix(3, e), _matrix(8 * 3, e), _matrix(_PAIR_FIELDS, 8), np.zeros((8, 2), np.int64))
 
 
 class Full(NamedTuple):

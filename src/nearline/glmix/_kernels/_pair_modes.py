@@ -30,6 +30,7 @@ from nearline.glmix._kernels._newton import SAFE_CHANGE, TOLERANCE
 # Where a pair's numbers are, each for eight pairs: labels, weights, margins before, and K = X V Xᵀ; then the solution a,
 # the factors of `_pair_mode.split`, the evidence and the decrement, the steps, and whether all of it is there.
 (Y0, Y1, W0, W1, O0, O1, K00, K01, K11, A0, A1, F0, F1, F2, EVIDENCE, DECREMENT, STEPS, SOLVED) = range(0, 18 * EIGHT, EIGHT)
+NEAR = 0.5
 FIELDS = 18
 MOST = 8
 """Steps after which a pair is left to `_pair_mode`."""
@@ -44,6 +45,13 @@ def slopes(y: Any, eta: Any) -> Any:
     tail = e * share
     g = where_less(eta, eight(0.0), tail - y, (one - y) - tail)
     return g, tail * share, e
+
+
+@njit(**INLINE)
+def bend(y: Any, g: Any, D: Any, change: Any) -> Any:
+    """What g moves beyond D · change, to second order, where the change is small enough for that to help; else 0."""
+    tilt = D * (eight(1.0) - eight(2.0) * (g + y))
+    return where_less(size(change), eight(NEAR), eight(0.5) * tilt * change * change, eight(0.0))
 
 
 @njit(**INLINE)
@@ -86,10 +94,16 @@ def modes_of_eight(p: Any) -> None:
         s0 = (h0 * k01 * r1 - b1 * r0) * scale
         s1 = (h1 * k01 * r0 - b0 * r1) * scale
         c0, c1 = k00 * s0 + k01 * s1, k01 * s0 + k11 * s1
+        n0, n1 = bend(y0, g0, D0, c0), bend(y1, g1, D1, c1)
         decrement = where_less(zero, moving, s0 * c0 + s1 * c1 + h0 * c0 * c0 + h1 * c1 * c1, decrement)
         safe = eight(SAFE_CHANGE)
         well = where_at_most(size(c0), safe, where_at_most(size(c1), safe, well, zero), zero)
         steps = steps + moving
+        # Chebyshev's step: what the slopes' bend leaves of the residual, solved with the same matrix.
+        r0, r1 = w0 * n0, w1 * n1
+        s0 = s0 + (h0 * k01 * r1 - b1 * r0) * scale
+        s1 = s1 + (h1 * k01 * r0 - b0 * r1) * scale
+        c0, c1 = k00 * s0 + k01 * s1, k01 * s0 + k11 * s1
         a0, a1, e0, e1 = a0 + s0, a1 + s1, e0 + c0, e1 + c1
         g0, D0, t0 = slopes(y0, e0)
         g1, D1, t1 = slopes(y1, e1)

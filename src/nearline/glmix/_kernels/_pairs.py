@@ -23,6 +23,7 @@ from nearline.glmix._kernels._lanes import (
     fma,
     fused,
     mirrored,
+    pack,
     pointer,
     prefetch,
     put,
@@ -79,14 +80,16 @@ def add_block(cov: Any, j: int, b: Any, r: Any, x: Any, y: Any, v: Any, u: Any, 
     r0, r1, r2, r3 = r
     f0, f1, f2, f3 = spread(x[j]), spread(x[j + 1]), spread(x[j + 2]), spread(x[j + 3])
     g0, g1, g2, g3 = spread(y[j]), spread(y[j + 1]), spread(y[j + 2]), spread(y[j + 3])
-    p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = spread(0.0)
+    one, zero = spread(1.0), spread(0.0)
+    p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = zero
     for k in range(0, j, 4):
         xk, yk = take(x, k), take(y, k)
         c0, c1, c2, c3 = take(cov, b0 + k), take(cov, b1 + k), take(cov, b2 + k), take(cov, b3 + k)
         p0, p1, p2, p3 = fma(c0, xk, p0), fma(c1, xk, p1), fma(c2, xk, p2), fma(c3, xk, p3)
         q0, q1, q2, q3 = fma(c0, yk, q0), fma(c1, yk, q1), fma(c2, yk, q2), fma(c3, yk, q3)
-        put(v, k, fma(c0, f0, fma(c1, f1, fma(c2, f2, fma(c3, f3, take(v, k))))))
-        put(u, k, fma(c0, g0, fma(c1, g1, fma(c2, g2, fma(c3, g3, take(u, k))))))
+        # What is there comes last, so that these four rows need not wait for the four before.
+        put(v, k, fma(fma(c0, f0, fma(c1, f1, fma(c2, f2, fma(c3, f3, zero)))), one, take(v, k)))
+        put(u, k, fma(fma(c0, g0, fma(c1, g1, fma(c2, g2, fma(c3, g3, zero)))), one, take(u, k)))
     # What lies beyond a row's diagonal is the next row's beginning: symmetry fills it in.
     s0, s1, s2 = mirrored(r0, r1, r2, r3, 0), mirrored(r0, r1, r2, r3, 1), mirrored(r0, r1, r2, r3, 2)
     put(v, j, fma(s0, f0, fma(s1, f1, fma(s2, f2, fma(r3, f3, totals(p0, p1, p2, p3))))))
@@ -116,9 +119,11 @@ def times_two(cov: Any, d: int, ahead: int, width: int, x: Any, y: Any, v: Any, 
     r0, r1 = take_first(cov, b0 + whole, 1), take_first(cov, b1 + whole, min(d - whole, 2))
     r2, none = take_first(cov, b2 + whole, d - whole), spread(0.0)
     add_block(cov, whole, (b0, b1, b2, last), (r0, r1, r2, none), x, y, v, u, diagonal)
-    for j in range(d, whole + 4):
-        v[j] = u[j] = 0.0
-        diagonal[j] = 1.0
+    one, zero = spread(1.0), spread(0.0)
+    kept = pack(1.0, 1.0 * min(d - whole - 1, 1), 1.0 * max(d - whole - 2, 0), 0.0)
+    put(v, whole, fma(take(v, whole), kept, zero))
+    put(u, whole, fma(take(u, whole), kept, zero))
+    put(diagonal, whole, fma(spread(-1.0), kept, fma(one, one, take(diagonal, whole))))
 
 
 @njit(**INLINE)
@@ -208,7 +213,7 @@ def rest_of(p: Any, k: int, d: int) -> Any:
     return take(p, k) if k + 4 <= d else take_first(p, k, d - k)
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def prepare_pair(
     batch: Batch, count: int, e: int, code: int, ahead: int, slot: int, rows: Rows, pairs: Pairs, means: Any, covs: Any
 ) -> None:
@@ -255,7 +260,14 @@ def finish_pairs(link: int, count: int, pairs: Pairs, means: Any, covs: Any, out
         p, status = floats(pairs.numbers.ctypes.data + 8 * slot), CONVERGED
         if link != LOGIT or p[SOLVED] == 0.0:
             status = mode_alone(link, p)
-        write_pair(slot, status, p, pairs, means, covs, outcome)
+        p[SOLVED] = write_mean(slot, status, p, pairs, means, outcome)
+    # After all means: what `write_mean` has left in v and u is then out of the way of these stores.
+    like = pointer(0, means)
+    for slot in range(count):
+        if numbers[SOLVED + slot] > 0.0:
+            v, u, _ = own(pairs, slot)
+            cov = pointer(covs.ctypes.data + pairs.who[slot, 1] * covs.strides[0], like)
+            downdate_two(cov, means.shape[1], v, u)
 
 
 @njit(**INNER)
@@ -278,8 +290,8 @@ def mode_alone(link: int, p: Any) -> int:
 
 
 @njit(**INLINE)
-def spread_out(d: int, p: Any, v: Any, u: Any, diagonal: Any, stored: Any, m: Any, n: Any, mean: Any) -> Any:
-    """Rows m, n of M = L⁻¹ S (v, u), mean ← stored + a_0 v + a_1 u; (‖a_0 v + a_1 u‖², whether diag V_new > 0)."""
+def spread_out(d: int, p: Any, v: Any, u: Any, diagonal: Any, stored: Any, mean: Any) -> Any:
+    """Rows M = L⁻¹ S (v, u) in place of v and u, mean ← stored + a_0 v + a_1 u; (‖a_0 v + a_1 u‖², is diag V_new > 0)."""
     f0, f1, f2, a0, a1 = spread(p[F0]), spread(p[F1]), spread(p[F2]), spread(p[A0]), spread(p[A1])
     one, minus, zero = spread(1.0), spread(-1.0), spread(0.0)
     change = bad = zero
@@ -287,8 +299,8 @@ def spread_out(d: int, p: Any, v: Any, u: Any, diagonal: Any, stored: Any, m: An
         vk, uk = take(v, k), take(u, k)
         mk = fma(f0, vk, zero)
         nk = fma(f2, uk, fma(f1, mk, zero))
-        put(m, k, mk)
-        put(n, k, nk)
+        put(v, k, mk)
+        put(u, k, nk)
         moves = fma(a0, vk, fma(a1, uk, zero))
         change = fma(moves, moves, change)
         put(mean, k, fma(moves, one, rest_of(stored, k, d)))
@@ -297,25 +309,24 @@ def spread_out(d: int, p: Any, v: Any, u: Any, diagonal: Any, stored: Any, m: An
     return total(change), total(bad) == 0.0
 
 
-@njit(**INNER)
-def write_pair(slot: int, status: int, p: Any, pairs: Pairs, means: Any, covs: Any, outcome: Outcome) -> None:
-    """Write the state of a slot's entity and what its update came to; nothing of the state where it failed."""
-    e, code, d, step = pairs.who[slot, 0], pairs.who[slot, 1], means.shape[1], pairs.shared.strides[0]
-    at, like = pairs.shared.ctypes.data + 2 * step, pointer(0, means)
-    m, n, mean = floats(at), floats(at + step), floats(at + 2 * step)
-    stored = pointer(means.ctypes.data + code * means.strides[0], like)
+@njit(**INLINE)
+def write_mean(slot: int, status: int, p: Any, pairs: Pairs, means: Any, outcome: Outcome) -> float:
+    """Write the mean of a slot's entity and what its update came to, where it succeeded; whether it did (1 or 0)."""
+    e, code, d = pairs.who[slot, 0], pairs.who[slot, 1], means.shape[1]
+    mean = floats(pairs.shared.ctypes.data + 2 * pairs.shared.strides[0])
+    stored = pointer(means.ctypes.data + code * means.strides[0], pointer(0, means))
     v, u, diagonal = own(pairs, slot)
     change = 0.0
     if status == CONVERGED:
-        change, positive = spread_out(d, p, v, u, diagonal, stored, m, n, mean)
+        change, positive = spread_out(d, p, v, u, diagonal, stored, mean)
         status = CONVERGED if positive else NOT_POSITIVE_DEFINITE
     outcome.status[e], outcome.steps[e], outcome.decrement[e] = status, int(p[STEPS]), p[DECREMENT]
     outcome.evidence[e] = outcome.change[e] = math.nan
     if status != CONVERGED:
-        return
+        return 0.0
     outcome.evidence[e], outcome.change[e] = p[EVIDENCE], math.sqrt(change)
     for k in range(0, d - 3, 4):
         put(stored, k, take(mean, k))
     for j in range(d & -4, d):
         stored[j] = mean[j]
-    downdate_two(pointer(covs.ctypes.data + code * covs.strides[0], like), d, m, n)
+    return 1.0
