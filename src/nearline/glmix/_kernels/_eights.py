@@ -15,7 +15,7 @@ from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from nearline.glmix._kernels._lanes import INLINE, types
+from nearline.glmix._kernels._lanes import FUSED, INLINE, types
 
 EIGHT = 8
 
@@ -79,7 +79,7 @@ def _arithmetic(function: Any, build: str) -> None:
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, build)(*arguments)
 
-    type_callable(function)(typer)  # type: ignore[no-untyped-call]
+    type_callable(function)(typer)
     lower_builtin(function, EightType, EightType)(lower)  # type: ignore[no-untyped-call]
 
 
@@ -199,11 +199,9 @@ def binary_exponent(typing_context: Any, z: Any) -> Generated:
 
 @_intrinsic
 def plus_times(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
-    """a + b * c in one rounding where the machine can."""
+    """A + b * c in one rounding where the machine can."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        from nearline.glmix._kernels._lanes import FUSED
-
         a, b, c = arguments
         return _call(builder, FUSED.removeprefix("llvm."), b, c, a)
 
@@ -212,7 +210,7 @@ def plus_times(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
 
 @njit(**INLINE)
 def line(a: float, b: float, x: Any) -> Any:
-    """a + b x."""
+    """A + b x."""
     return plus_times(eight(a), eight(b), x)
 
 
@@ -249,7 +247,7 @@ def log1p(x: Any) -> Any:
 
 @njit(**INLINE)
 def log(z: Any) -> Any:
-    """log z for a normal z > 0."""
+    """Log z for a normal z > 0."""
     k = binary_exponent(z)
     m = z * two_to(eight(0.0) - k)
     return plus_times(twice_artanh((m - eight(1.0)) / (m + eight(1.0))), k, eight(LOG_2 + LOG_2_REST))

@@ -243,7 +243,7 @@ def mirrored(typing_context: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> Gen
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = [1, 5, 3, 7] if row == 1 else [0, 4, 2, 6]
-        ab, cd = _shuffle(builder, *arguments[:2], lanes), _shuffle(builder, *arguments[2:4], lanes)
+        ab, cd = (_shuffle(builder, arguments[k], arguments[k + 1], lanes) for k in (0, 2))
         column = _shuffle(builder, ab, cd, half)
         return _shuffle(builder, column, arguments[row], [k + LANES if k < row else k for k in range(LANES)])
 
@@ -255,8 +255,8 @@ def diagonal_of(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Generate
     """(a_0, b_1, c_2, d_3)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        ab = _shuffle(builder, *arguments[:2], [0, 5, 2, 3])
-        cd = _shuffle(builder, *arguments[2:], [0, 1, 2, 7])
+        ab = _shuffle(builder, arguments[0], arguments[1], [0, 5, 2, 3])
+        cd = _shuffle(builder, arguments[2], arguments[3], [0, 1, 2, 7])
         return _shuffle(builder, ab, cd, [0, 1, 6, 7])
 
     return LANES_TYPE(*[LANES_TYPE] * 4), generate

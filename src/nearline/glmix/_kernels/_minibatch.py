@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from nearline.glmix._kernels._eights import EIGHT
 from nearline.glmix._kernels._linalg import (
     CONVERGED,
     LEAF,
@@ -26,7 +27,6 @@ from nearline.glmix._kernels._linalg import (
 )
 from nearline.glmix._kernels._memory import Dual, Full, Outcome, Primal, Rows
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
-from nearline.glmix._kernels._eights import EIGHT
 from nearline.glmix._kernels._pairs import AHEAD, fetch_covariance, fetch_entity, finish_pairs, prepare_pair
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows
 

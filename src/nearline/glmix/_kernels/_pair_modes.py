@@ -29,9 +29,12 @@ from nearline.glmix._kernels._newton import SAFE_CHANGE, TOLERANCE
 
 # Where a pair's numbers are, each for eight pairs: labels, weights, margins before, and K = X V Xᵀ; then the solution a,
 # the factors of `_pair_mode.split`, the evidence and the decrement, the steps, and whether all of it is there.
-(Y0, Y1, W0, W1, O0, O1, K00, K01, K11, A0, A1, F0, F1, F2, EVIDENCE, DECREMENT, STEPS, SOLVED) = range(0, 18 * EIGHT, EIGHT)
-NEAR = 0.5
+(Y0, Y1, W0, W1, O0, O1, K00, K01, K11, A0, A1, F0, F1, F2, EVIDENCE, DECREMENT, STEPS, SOLVED) = range(
+    0, 18 * EIGHT, EIGHT
+)
 FIELDS = 18
+NEAR = 0.5
+"""The largest change of a margin whose bend is taken into its step."""
 MOST = 8
 """Steps after which a pair is left to `_pair_mode`."""
 
