@@ -27,8 +27,8 @@ from nearline.glmix._kernels._eights import (
 from nearline.glmix._kernels._lanes import INLINE, INNER
 from nearline.glmix._kernels._newton import SAFE_CHANGE, TOLERANCE
 
-# Where a pair's numbers are, each for eight pairs: labels, weights, margins before, and K = X V Xᵀ; then the solution a,
-# the factors of `_pair_mode.split`, the evidence and the decrement, the steps, and whether all of it is there.
+# Where a pair's numbers are, each for eight pairs: labels, weights, margins before, and K = X V Xᵀ; then the
+# solution a, the factors of `_pair_mode.split`, the evidence, the decrement, the steps, and whether all that is there.
 (Y0, Y1, W0, W1, O0, O1, K00, K01, K11, A0, A1, F0, F1, F2, EVIDENCE, DECREMENT, STEPS, SOLVED) = range(
     0, 18 * EIGHT, EIGHT
 )
