@@ -1,4 +1,4 @@
-"""Eight pairs of rows side by side: elementary functions to rounding, and no bit of a pair depends on its neighbours."""
+"""Eight pairs of rows side by side: elementary functions to rounding; no bit of a pair depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_no_bit_depends_on_the_neighbours(dtype: str, seed: int, d: int, E: int,
     n = len(codes)
     X, y, w = rng.normal(size=(n, d)) * scale, (rng.random(n) < 0.5) * 1.0, rng.choice([0.0, 0.5, 1.0], n)
     A = rng.normal(size=(E, d, d))
-    mean, cov = rng.normal(size=(E, d)).astype(dtype), pack(A @ A.transpose(0, 2, 1) / d + np.eye(d)).astype(dtype)
+    mean = rng.normal(size=(E, d)).astype(dtype)
+    cov = np.array(pack(A @ A.transpose(0, 2, 1) / d + np.eye(d)), dtype, order="C")
     one_mean, one_cov, logit = mean.copy(), cov.copy(), by_name("logit")
     together = update_block(codes, LocalDesign.dense(X), y, w, np.zeros(n), mean, cov, link=logit)
     for e in range(E):

@@ -1,7 +1,8 @@
 """Eight float64 numbers at a time and their arithmetic: eight small problems solved side by side, compiled.
 
 Lane by lane, no number depends on another, so a problem's bits are the same whichever seven stand beside it. A machine
-without eight-wide registers gets two fours. `exp` and `log` err by 2 ulps, `log1p` by 2e-15 of itself, within their domains.
+without eight-wide registers gets two fours. Within their domains `exp` and `log` err by 2 ulps, `log1p` by 2e-15 of
+itself.
 """
 
 from __future__ import annotations
