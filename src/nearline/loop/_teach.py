@@ -15,7 +15,7 @@ from nearline.features import Design
 from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, loosen, touched_by, union, weight_left
 from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
-from nearline.glmix._safety import _suits
+from nearline.glmix._safety import Surprise, _suits
 from nearline.join import Joined
 from nearline.loop._events import events
 from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
@@ -27,7 +27,7 @@ from nearline.store import Log
 Ints = NDArray[np.int64]
 
 PATIENCE = 3
-"""So many ticks in a row are rejected for their surprise; the next one is learned."""
+"""So many ticks in a row are rejected for their surprise; then all are learned, until one surprises no more."""
 VOID = "the prediction was never written: its request failed"
 GONE = "the prediction is no longer kept"
 ODD = "the label does not suit the link"
@@ -66,6 +66,12 @@ class Taught:
 
 
 _Learned = tuple[Ints, Shadow, str, dict[str, Ints], dict[str, NDArray[np.int32]]]
+
+
+def surprising(safety: Safety, found: Surprise) -> bool:
+    """Whether a tick would have been rejected for its surprise."""
+    evident = found.log_evidence > -math.log(safety.alpha)
+    return evident and (found.excess > safety.excess or abs(found.shift) > safety.shift)
 
 
 class Teacher:
@@ -182,7 +188,10 @@ class Teacher:
         patient = self.rejected < PATIENCE
         safety = self.safety if patient else replace(self.safety, excess=math.inf, shift=math.inf)
         attempt = self.model.try_learn(design, safety)
-        self.rejected = self.rejected + 1 if attempt.rejected else 0
+        if attempt.rejected:
+            self.rejected += 1
+        elif patient or not surprising(self.safety, attempt.surprise):
+            self.rejected = 0
         return attempt
 
     def _undo(
