@@ -183,7 +183,7 @@ def standing(learner: Learner) -> dict[str, Any]:
     table = learner.storage.examples.read(0)
     return {
         "version": str(learner.version), "line": learner.line.to_dict(), "entry": learner.entry,
-        "join": (join.changes().head, [join.pages.to_bytes(page) for page in numbers], join.pending),
+        "join": (join.changes().head, join.pages.to_bytes(numbers), join.pending),
         "recall": {page: held.tobytes() for page, held in learner.recall._pages.items()},
         "counts": learner.counts, "rejected": learner._teacher.rejected, "guard": learner.guard.state(),
         "used": learner.used, "held": learner.held,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline.loop._lines import Line
 from nearline.store import Version
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

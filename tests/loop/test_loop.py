@@ -163,6 +163,21 @@ def test_rolling_back_to_the_live_version_drops_what_was_learned_on_it(loop: Loo
     assert loop.live.scorer.version == "1.0.2"
 
 
+def test_a_roll_back_made_elsewhere_is_followed_though_the_version_stays_the_same(
+    loop: Loop, folder: Path, clock: Clock
+) -> None:
+    base = loop.live.scorer.model.replica()
+    learn(loop, [1, 2], 1.0)
+    registry = Registry(folder, clock=clock)
+    registry.rollback(Version(1), who="ann", why="what was learned is to go")
+    clock.now += 1.0
+    turn(loop)
+    assert loop.live.scorer.version == "1.0.0"
+    assert same_model(loop.live.scorer.model, base)
+    assert Version.parse("1.0.2") in {record.version for record in registry.versions()}
+    registry.close()
+
+
 def test_versions_are_kept_every_so_often_and_named_in_order(loop: Loop, folder: Path, clock: Clock) -> None:
     times = []
     for _ in range(2):

@@ -27,14 +27,15 @@ def test_bytes_are_those_of_the_typed_answer(
 ) -> None:
     kind = Probability if name == "probability" else Expectation
     typed = [kind(f"{tag}-{first + k}", value, version) for k, value in enumerate(values)]
-    writer = AnswerWriter(name, version)
+    writer = AnswerWriter(name)
+    writer.write(tag, first, np.array(values), "another version")
     for _ in range(2):  # a tag that it knows by now is written alike
-        assert writer.write(tag, first, np.array(values)) == msgspec.json.encode(Predictions(typed))
+        assert writer.write(tag, first, np.array(values), version) == msgspec.json.encode(Predictions(typed))
 
 
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
 def test_numbers_are_read_back_to_the_last_bit(values: list[float]) -> None:
-    found = msgspec.json.decode(AnswerWriter("prediction", "1.0.0").write("t", 0, np.array(values)))["predictions"]
+    found = msgspec.json.decode(AnswerWriter("prediction").write("t", 0, np.array(values), "1.0.0"))["predictions"]
     assert [float(p["prediction"]).hex() for p in found] == [value.hex() for value in values]
 
 

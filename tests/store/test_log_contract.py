@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from store_rows import SCHEMA, batch, values
 
 from nearline import DataError, StateError
-from nearline.store import Log, MemoryLog
+from nearline.store import Log, MemoryLog, _log
 
 SMALL = {"segment_rows": 7, "memory_bytes": 0}
 Make = Callable[[Path], Any]
@@ -295,3 +295,20 @@ def test_reading_is_slicing(lengths: list[int], after: int, limit: int) -> None:
         log.append(batch(*range(log.next, log.next + length)))
     rows = list(range(log.commit()))
     assert values(log.read(after, limit)) == rows[after : after + limit]
+
+
+def test_many_small_appends_go_on_in_another_segment_and_come_back_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_log, "_APPENDS", 10)
+    monkeypatch.setattr(_log, "_TOGETHER", 4)
+    schema = pa.schema({"x": pa.int64()})
+    with Log.open(tmp_path, schema) as log:
+        for value in range(25):
+            log.append(pa.record_batch([[value]], schema=schema))
+            log.commit()
+    assert len(list(tmp_path.glob("*.arrow"))) == 3
+    with Log.open(tmp_path, schema) as log:
+        assert log.read(0)["x"].to_pylist() == list(range(25))
+        assert log.take([24, 20, 3])["x"].to_pylist() == [24, 20, 3]
+        assert [position for position, _ in log.batches()] == list(range(25))

@@ -1,16 +1,18 @@
-"""The join's memory: pages of 1,024 consecutive predictions, as arrays, and as bytes for a store.
+"""The join's memory: pages of 128 consecutive predictions, as arrays, and as bytes for a store.
 
 A page is four arrays: event time, label in force (NaN: none), mark (event time of the outcome that set it, −∞ when
 none did) and status. Pages lie in slots of large arrays, so that any set of predictions is read and written by one
 gather or scatter, whichever pages they are on; a slot is reused when its page is dropped.
 
 Bytes of a page, little-endian: b"NJP", version (1 byte), 4 zero bytes, page number int64, then time, label and mark
-(float64, 1,024 each) and status (uint8, 1,024): 25,616 bytes.
+(float64, 128 each) and status (uint8, 128): 3,216 bytes, which fit a page of the store. Outcomes come in any order, so
+a tick writes about as many pages as it has outcomes, and small ones are soon written.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -21,11 +23,17 @@ from nearline.join._records import Codes, Floats, Ints, Status
 
 T = TypeVar("T", bound=np.generic)
 
-ROWS = 1024
-VERSION = 1
+SHIFT = 7
+ROWS = 1 << SHIFT
+VERSION = 2
 _HEADER = struct.Struct("<3sB4xq")
 _FLOATS = ("time", "label", "mark")
 PAGE_BYTES = _HEADER.size + ROWS * (8 * len(_FLOATS) + 1)
+_PAGE = np.dtype(
+    [("magic", "S3"), ("version", "u1"), ("_", "V4"), ("page", "<i8")]
+    + [(name, "<f8", (ROWS,)) for name in _FLOATS]
+    + [("status", "u1", (ROWS,))]
+)
 
 
 class Pages:
@@ -75,7 +83,7 @@ class Pages:
 
     def find(self, position: Ints) -> Ints:
         """Rows of predictions (n), −1 where the page is not here."""
-        page, offset = position >> 10, position & (ROWS - 1)
+        page, offset = position >> SHIFT, position & (ROWS - 1)
         if not len(self._numbers):
             return np.full(len(position), -1)
         near = np.minimum(np.searchsorted(self._numbers, page), len(self._numbers) - 1)
@@ -84,18 +92,18 @@ class Pages:
     def append(self, first: int, time: Floats) -> None:
         """Pending predictions at positions first, first + 1, ... with these event times (n)."""
         position = np.arange(first, first + len(time), dtype=np.int64)
-        touched = np.unique(position >> 10)
+        touched = np.unique(position >> SHIFT)
         self._admit(touched[self.find(touched * ROWS) < 0])
         row = self.find(position)
         self.time[row], self.label[row], self.mark[row], self.status[row] = time, np.nan, -np.inf, Status.PENDING
-        np.minimum.at(self._oldest, row >> 10, time)
-        np.maximum.at(self._newest, row >> 10, time)
+        np.minimum.at(self._oldest, row >> SHIFT, time)
+        np.maximum.at(self._newest, row >> SHIFT, time)
         self.dirty.update(touched.tolist())
 
     def write(self, row: Ints, label: Floats | float, mark: Floats | float, status: Codes | int) -> None:
         """What is now in force at these rows (distinct)."""
         self.label[row], self.mark[row], self.status[row] = label, mark, status
-        self.dirty.update(self._owner[np.unique(row >> 10)].tolist())
+        self.dirty.update(self._owner[np.unique(row >> SHIFT)].tolist())
 
     def pending_before(self, time: float) -> tuple[Ints, Ints]:
         """Positions and rows of pending predictions older than `time`, by position; scans only pages that can."""
@@ -125,31 +133,32 @@ class Pages:
         """How many predictions stand at `status`; reads every page."""
         return int(np.count_nonzero(self._status[self._slots] == status))
 
-    def to_bytes(self, page: int) -> bytes:
-        """The page as PAGE_BYTES bytes; layout in the module's docstring."""
-        slot = self._slots[np.searchsorted(self._numbers, page)]
-        columns = (getattr(self, f"_{name}")[slot].astype("<f8", copy=False).tobytes() for name in _FLOATS)
-        return b"".join((_HEADER.pack(b"NJP", VERSION, page), *columns, self._status[slot].tobytes()))
+    def to_bytes(self, pages: list[int]) -> list[bytes]:
+        """Pages as PAGE_BYTES bytes each; layout in the module's docstring."""
+        numbers = np.array(pages, np.int64)
+        slots = self._slots[np.searchsorted(self._numbers, numbers)]
+        out = np.zeros(len(pages), _PAGE)
+        out["magic"], out["version"], out["page"], out["status"] = b"NJP", VERSION, numbers, self._status[slots]
+        for name in _FLOATS:
+            out[name] = getattr(self, f"_{name}")[slots]
+        data = out.tobytes()
+        return [data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES)]
 
-    def put(self, page: int, data: bytes | memoryview) -> None:
-        """Take a page from its bytes; it counts as clean. Raises `StateError` for bytes that are not this page's."""
-        if len(data) != PAGE_BYTES:
-            raise StateError(f"join page {page} has {len(data)} bytes, not {PAGE_BYTES}; restore the state directory")
-        magic, version, number = _HEADER.unpack_from(data)
-        if (magic, version, number) != (b"NJP", VERSION, page):
-            raise StateError(
-                f"join page {page} says {magic!r}, format {version}, page {number}; "
-                f"this nearline reads format {VERSION}"
-            )
-        if self.find(np.array([page * ROWS]))[0] < 0:
-            self._admit(np.array([page]))
-        slot = int(self._slots[np.searchsorted(self._numbers, page)])
-        floats = np.frombuffer(data, "<f8", 3 * ROWS, _HEADER.size).reshape(3, ROWS)
-        self._time[slot], self._label[slot], self._mark[slot] = floats
-        self._status[slot] = np.frombuffer(data, np.uint8, ROWS, PAGE_BYTES - ROWS)
-        held, waiting = self._status[slot] != Status.ABSENT, self._status[slot] == Status.PENDING
-        self._oldest[slot] = self._time[slot][waiting].min(initial=np.inf)
-        self._newest[slot] = self._time[slot][held].max(initial=-np.inf)
+    def put(self, pages: Iterable[tuple[int, bytes | memoryview]]) -> None:
+        """Take new pages from their bytes; they count as clean. Raises `StateError` for bytes that are not a page's."""
+        given = [(page, bytes(data)) for page, data in pages]
+        for page, data in given:
+            _check(page, data)
+        numbers = np.array([page for page, _ in given], np.int64)
+        held = np.frombuffer(b"".join(data for _, data in given), _PAGE)
+        self._admit(numbers)
+        slots = self._slots[np.searchsorted(self._numbers, numbers)]
+        self._status[slots] = held["status"]
+        for name in _FLOATS:
+            getattr(self, f"_{name}")[slots] = held[name]
+        time, known, waiting = held["time"], held["status"] != Status.ABSENT, held["status"] == Status.PENDING
+        self._oldest[slots] = np.where(waiting, time, np.inf).min(axis=1, initial=np.inf)
+        self._newest[slots] = np.where(known, time, -np.inf).max(axis=1, initial=-np.inf)
 
     def _admit(self, numbers: Ints) -> None:
         """Give new pages a slot each, all rows absent."""
@@ -173,6 +182,16 @@ class Pages:
         self._owner = _grown(self._owner, more, -1)
         self._oldest, self._newest = _grown(self._oldest, more, np.inf), _grown(self._newest, more, -np.inf)
         self._free += range(used + more - 1, used - 1, -1)
+
+
+def _check(page: int, data: bytes) -> None:
+    if len(data) != PAGE_BYTES:
+        raise StateError(f"join page {page} has {len(data)} bytes, not {PAGE_BYTES}; restore the state directory")
+    magic, version, number = _HEADER.unpack_from(data)
+    if (magic, version, number) != (b"NJP", VERSION, page):
+        raise StateError(
+            f"join page {page} says {magic!r}, format {version}, page {number}; this nearline reads format {VERSION}"
+        )
 
 
 def _grown(array: NDArray[T], more: int, fill: float) -> NDArray[T]:

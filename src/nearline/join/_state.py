@@ -78,7 +78,8 @@ class State:
     def changes(self) -> Changes:
         """What changed since `committed`; nothing is marked as written."""
         head = _HEAD.pack(b"NJH", _VERSION, self.end, self.outcome_end, self.watermark)
-        return Changes(head, {page: self.pages.to_bytes(page) for page in self.dirty}, sorted(self.pages.dropped))
+        dirty = self.dirty
+        return Changes(head, dict(zip(dirty, self.pages.to_bytes(dirty))), sorted(self.pages.dropped))
 
     def committed(self) -> None:
         """The last `changes` are durable."""
@@ -95,7 +96,6 @@ class State:
             raise StateError(f"join head says {magic!r}, format {version}; this nearline reads format {_VERSION}")
         state = cls(policy, end)
         state.outcome_end, state.watermark = outcome_end, watermark
-        for page, data in pages:
-            state.pages.put(page, data)
+        state.pages.put(pages)
         state.pending = state.pages.count(Status.PENDING)
         return state

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from nearline.gate import GuardSettings
 from nearline.glmix import GLMix, Safety
 from nearline.join import Action, Joined, Policy
-from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, SCHEMA, loosening
-from nearline.loop._held import recalled
+from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, loosening
+from nearline.loop._held import Span, recalled
 from nearline.loop._learner import Learner
 from nearline.loop._settings import Recording
 from nearline.loop._settle import Settled
@@ -62,7 +62,7 @@ def audit(folder: Path, safety: Safety | None = None) -> Audit:
     """
     storage, learner, versions = _opened(folder, safety or Safety())
     try:
-        labels, doubled = _counted(storage)
+        labels, doubled = _counted(storage, (*learner.held, (learner.line.start, storage.examples.end)))
         replayed = _replay(storage, learner)
         names = storage.predictions.read(storage.predictions.first).column("prediction_id")
         found = frozenset(names.to_pylist())
@@ -130,10 +130,11 @@ def _as_settled(batch: Any) -> tuple[Joined, Settled]:
     return joined, Settled(np.flatnonzero(learns), undo, previous[undo], np.zeros(0, np.int64))
 
 
-def _counted(storage: Storage) -> tuple[dict[str, float], int]:
+def _counted(storage: Storage, spans: tuple[Span, ...]) -> tuple[dict[str, float], int]:
+    """Labels that the examples of these spans come to, and how many of them were learned twice."""
     labels: dict[str, float] = {}
     doubled = 0
-    for name, label, previous, action in _rows(storage):
+    for name, label, previous, action in _rows(storage, sorted(spans)):
         if action == "retract":
             labels.pop(name, None)
         elif action in LEARNS and label is not None:
@@ -142,10 +143,11 @@ def _counted(storage: Storage) -> tuple[dict[str, float], int]:
     return labels, doubled
 
 
-def _rows(storage: Storage) -> Iterator[tuple[str, float | None, float | None, str]]:
-    names = [SCHEMA.get_field_index(name) for name in ("prediction_id", "label", "previous", "action")]
-    for _, batch in storage.examples.batches(storage.examples.first):
-        yield from zip(*(batch.column(at).to_pylist() for at in names))
+def _rows(storage: Storage, spans: list[Span]) -> Iterator[tuple[str, float | None, float | None, str]]:
+    names = ["prediction_id", "label", "previous", "action"]
+    for start, end in spans:
+        table = storage.examples.read(start, end - start).select(names)
+        yield from zip(*(table.column(name).to_pylist() for name in names))
 
 
 def differing(one: GLMix, other: GLMix) -> int:

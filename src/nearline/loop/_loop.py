@@ -28,12 +28,14 @@ from nearline.loop._settings import Pace, Recording
 from nearline.loop._status import status
 from nearline.loop._storage import Storage
 from nearline.loop._versions import Versions
+from nearline.loop._warm import warm
 from nearline.serve import Limits, Live
 from nearline.store import Log, Recorder, Version, predictions_schema
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
-HOUSE_SECONDS = 30.0
+HOUSE_SECONDS, COMPACT_SECONDS = 30.0, 600.0
+WARM_ROWS = 8
 
 
 class Loop:
@@ -70,8 +72,8 @@ class Loop:
         self.error: str | None = "starting"
         self.guarded, self.rolled_back = guard is not None, ""
         self._limit: int | None = None
-        self._suspect, self._quarantine, self._broken = 0, "", False
-        self._kept = self._looked = self._kept_house = self.started
+        self._suspect, self._quarantine, self._broken, self._cold = 0, "", False, True
+        self._kept = self._looked = self._kept_house = self._compacted = self.started
         self._stop, self._turn = threading.Event(), threading.Lock()
         with ExitStack() as opened:
             self._versions = Versions(folder, clock, pace.keep)
@@ -204,6 +206,7 @@ class Loop:
     def _round(self) -> None:
         """Follow, learn what waits, and keep a version when it is time."""
         self._mend()
+        self._warm()
         now = self.clock()
         if now - self._looked >= self.pace.follow:
             self._looked = now
@@ -213,6 +216,14 @@ class Loop:
         if self.learns and now - self._kept >= self.pace.snapshot:
             self._kept = now
             self._snapshot("kept every so often")
+
+    def _warm(self) -> None:
+        """Once there are predictions: what learning them needs is compiled before their outcomes come."""
+        log = self.storage.predictions
+        if self._cold and self.learns and log.end > log.first:
+            self._cold = False
+            rows = log.read(max(log.first, log.end - WARM_ROWS), WARM_ROWS)
+            warm(self.learner.model, self.learner.safety, rows.filter(rows.column("time").is_valid()))
 
     def _mend(self) -> None:
         """After a tick that failed: what it left in memory is worth nothing, the last commit is."""
@@ -318,9 +329,12 @@ class Loop:
         now = self.clock()
         if now - self._kept_house < HOUSE_SECONDS:
             return
-        self._kept_house = now
+        self._kept_house, compact = now, now - self._compacted >= COMPACT_SECONDS
+        self._compacted = now if compact else self._compacted
         for log, needed in zip(self.storage.logs, self.learner.needed()):
             log.seal()
+            if compact:
+                log.compact()
             if self.recording.retention is not None:
                 log.retain(min(needed, _first_received(log, now - self.recording.retention)))
         self._versions.retain(self.learner.line.base)

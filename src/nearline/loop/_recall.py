@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
+from nearline.join._pages import ROWS
 
 Ints = NDArray[np.int64]
 
-ROWS = 1024
-"""Predictions per page, as in the join."""
 NEVER = -1
 
 
 class Recall:
-    """Example position by prediction position, in pages of 1,024; −1 where nothing was learned.
+    """Example position by prediction position, in the pages of the join; −1 where nothing was learned.
 
     Attributes
     ----------
@@ -45,9 +44,7 @@ class Recall:
 
     def set(self, predictions: Ints, examples: Ints) -> None:
         """Remember where predictions (n) were learned; `NEVER` forgets them."""
-        numbers = predictions // ROWS
-        for page in np.unique(numbers).tolist():
-            here = numbers == page
+        for page, here in _by_page(predictions):
             held = self._pages.get(page)
             if held is None:
                 held = self._pages[page] = np.full(ROWS, NEVER, np.int64)
@@ -58,11 +55,9 @@ class Recall:
     def get(self, predictions: Ints) -> Ints:
         """Example positions (n)."""
         out = np.full(len(predictions), NEVER, np.int64)
-        numbers = predictions // ROWS
-        for page in np.unique(numbers).tolist():
+        for page, here in _by_page(predictions):
             held = self._pages.get(page)
             if held is not None:
-                here = numbers == page
                 out[here] = held[predictions[here] % ROWS]
         return out
 
@@ -74,7 +69,7 @@ class Recall:
                 self.dropped.add(page)
 
     def changes(self) -> tuple[dict[int, bytes], list[int]]:
-        """Pages to put (little-endian int64, 1,024 each) and page numbers to delete since `committed`."""
+        """Pages to put (little-endian int64, `ROWS` each) and page numbers to delete since `committed`."""
         return {page: self._pages[page].astype("<i8").tobytes() for page in sorted(self.dirty)}, sorted(self.dropped)
 
     def committed(self) -> None:
@@ -93,3 +88,14 @@ class Recall:
                 )
             recall._pages[page] = np.frombuffer(data, "<i8").astype(np.int64)
         return recall
+
+
+def _by_page(predictions: Ints) -> Iterator[tuple[int, Ints]]:
+    """Page numbers, and the places of the predictions (n) on each, in their order."""
+    numbers = predictions // ROWS
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=np.iinfo(np.int64).min))
+    edges = [*starts.tolist(), len(order)]
+    for page, begin, end in zip(ordered[starts].tolist(), edges, edges[1:]):
+        yield page, order[begin:end]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import GLMix, Scorer
+from nearline.glmix import Scorer
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +22,8 @@ class Shadow:
     fixed: Floats
 
 
-def shadow(stale: GLMix, fixed: Scorer, table: Any, design: Design) -> Shadow:
+def shadow(stale: Scorer, fixed: Scorer, table: Any, design: Design) -> Shadow:
     """Score rows before they are learned: `table` by the stale model, `design` by the learner's fixed effect."""
     fixed.refresh()
-    return Shadow(stale.decision_function(table), fixed.score(design).fixed)
+    known, _ = stale.model.design(table, learn=False)
+    return Shadow(stale.score(known).margin, fixed.score(design).fixed)

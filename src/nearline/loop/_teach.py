@@ -15,7 +15,7 @@ from nearline.features import Design
 from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, loosen, touched_by, union, weight_left
 from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
-from nearline.glmix._safety import _suits
+from nearline.glmix._safety import Surprise, _suits
 from nearline.join import Joined
 from nearline.loop._events import events
 from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
@@ -27,7 +27,7 @@ from nearline.store import Log
 Ints = NDArray[np.int64]
 
 PATIENCE = 3
-"""So many ticks in a row are rejected for their surprise; the next one is learned."""
+"""So many ticks in a row are rejected for their surprise; then all are learned, until one surprises no more."""
 VOID = "the prediction was never written: its request failed"
 GONE = "the prediction is no longer kept"
 ODD = "the label does not suit the link"
@@ -68,6 +68,12 @@ class Taught:
 _Learned = tuple[Ints, Shadow, str, dict[str, Ints], dict[str, NDArray[np.int32]]]
 
 
+def surprising(safety: Safety, found: Surprise) -> bool:
+    """Whether a tick would have been rejected for its surprise."""
+    evident = found.log_evidence > -math.log(safety.alpha)
+    return evident and (found.excess > safety.excess or abs(found.shift) > safety.shift)
+
+
 class Teacher:
     """Teaches one model; `examples` and `recall` say what it was taught before.
 
@@ -79,6 +85,7 @@ class Teacher:
 
     def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
+        self._stale = Scorer(stale, "stale")
         self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0
         self.pending, self.loosened = Pending(len(model.blocks)), (0, 0.0)
 
@@ -154,7 +161,7 @@ class Teacher:
             learn, table = learn[good], table.take(good)
         if not len(learn):
             return learn, Shadow(none, none), "", {}, {}
-        seen = shadow(self.stale, self._scorer, table, design)
+        seen = shadow(self._stale, self._scorer, table, design)
         touched = self._touch(design)
         attempt = self._attempt(design)
         found = attempt.events.columns()
@@ -181,7 +188,10 @@ class Teacher:
         patient = self.rejected < PATIENCE
         safety = self.safety if patient else replace(self.safety, excess=math.inf, shift=math.inf)
         attempt = self.model.try_learn(design, safety)
-        self.rejected = self.rejected + 1 if attempt.rejected else 0
+        if attempt.rejected:
+            self.rejected += 1
+        elif patient or not surprising(self.safety, attempt.surprise):
+            self.rejected = 0
         return attempt
 
     def _undo(

@@ -18,25 +18,27 @@ _DIGITS = 20
 
 
 class AnswerWriter:
-    """Writes predictions of one version of a model; `name` is "probability" or "prediction".
+    """Writes predictions of a model, whose version moves on while it learns; `name` is "probability" or "prediction".
 
     Examples
     --------
-    >>> AnswerWriter("probability", "1.0.0").write("abcdefgh", 7, np.array([0.5]))
+    >>> AnswerWriter("probability").write("abcdefgh", 7, np.array([0.5]), "1.0.0")
     b'{"predictions":[{"prediction_id":"abcdefgh-7","probability":0.5,"version":"1.0.0"}]}'
     """
 
-    def __init__(self, name: str, version: str) -> None:
+    def __init__(self, name: str) -> None:
         self._middle = _text(b'","' + name.encode() + b'":')
-        self._tail = _text(b',"version":' + _encode(version) + b"}")
+        self._version, self._tail = "", _tail("")
         self._tag, self._head = "", _head("")
 
-    def write(self, tag: str, first: int, values: NDArray[np.float64]) -> bytes:
-        """Answer for values whose ids are `tag`-`first` and on."""
+    def write(self, tag: str, first: int, values: NDArray[np.float64], version: str) -> bytes:
+        """Answer for values of a version whose ids are `tag`-`first` and on."""
         from nearline.serve._splice import splice
 
         if tag != self._tag:
             self._tag, self._head = tag, _head(tag)
+        if version != self._version:
+            self._version, self._tail = version, _tail(version)
         numbers, n = np.frombuffer(_encode(values.tolist()) + _PAD, np.uint8), len(values)
         fixed = len(self._head) + len(self._middle) + len(self._tail) + _DIGITS
         out = np.empty(n * fixed + len(numbers) + 8, np.uint8)
@@ -56,6 +58,10 @@ def tag_of(name: str, position: int) -> str | None:
 
 def _head(tag: str) -> NDArray[Any]:
     return _text(b',{"prediction_id":' + _encode(tag + "-")[:-1])
+
+
+def _tail(version: str) -> NDArray[Any]:
+    return _text(b',"version":' + _encode(version) + b"}")
 
 
 def _text(data: bytes) -> NDArray[Any]:

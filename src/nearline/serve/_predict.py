@@ -78,7 +78,7 @@ class Predict:
         n, first = design.rows, await self._record(live, now, design, columns, margin, None, waiter)
         tag = tag_of(self._service.ids(first, 1)[0], first)
         if tag is not None:
-            return Answer(live.writer.write(tag, first, live.scorer.expected(margin)), JSON, n)
+            return Answer(live.writer.write(tag, first, live.scorer.expected(margin), live.scorer.version), JSON, n)
         found = _predictions(live, self._service.ids(first, n), margin, None, None)
         return Answer(_encode(Predictions(found)), JSON, n)
 

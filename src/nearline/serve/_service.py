@@ -27,10 +27,10 @@ class Live:
 
     def __post_init__(self) -> None:
         name = "probability" if self.scorer.model.link == "logit" else "prediction"
-        object.__setattr__(self, "writer", AnswerWriter(name, self.scorer.version))
+        object.__setattr__(self, "writer", AnswerWriter(name))
         self.scorer.warm()
         self.rows.warm()
-        self.writer.write("", 0, np.zeros(1))
+        self.writer.write("", 0, np.zeros(1), self.scorer.version)
 
 
 @dataclass(frozen=True, slots=True)

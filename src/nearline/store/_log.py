@@ -28,6 +28,8 @@ from nearline.store._view import View
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("nearline")
+_TOGETHER, _TOGETHER_BYTES = 1_024, 8 << 20
+_APPENDS = 16_384  # in the segment that grows: opening reads each of them
 
 
 class Log:
@@ -85,7 +87,7 @@ class Log:
         read_only
             Read what is durable now, beside a writer or without one; `refresh` looks again.
         segment_rows, segment_bytes
-            A segment that has reached one of them is followed by a new one at the next commit.
+            A segment that has reached one of them, or 16,384 appends, is followed by a new one at the next commit.
         memory_bytes
             Budget of recent rows in memory; a quarter of it again for rows read from sealed segments.
 
@@ -313,9 +315,13 @@ class Log:
         self._view = View(self.schema, tuple(segments), Recent.empty(self.schema, end), end)
 
     def _remembered(self, segment: ArrowSegment) -> Recent:
-        recent = Recent.empty(self.schema, segment.first)
-        for (_, batch), lo, hi in zip(segment.all_batches(), segment.offsets, segment.offsets[1:]):
-            recent = recent.added(batch, hi - lo, self.memory_bytes)
+        recent, parts, begin = Recent.empty(self.schema, segment.first), list[Any](), segment.offsets[0]
+        for (_, batch), end in zip(segment.all_batches(), segment.offsets[1:]):
+            parts.append(batch)
+            # Many small appends are gathered before they are added, which costs as much for one row as for thousands.
+            if len(parts) == _TOGETHER or end - begin >= _TOGETHER_BYTES or end == segment.size:
+                recent = recent.added(joined(pa.Table.from_batches(parts)), end - begin, self.memory_bytes)
+                parts, begin = [], end
         return recent
 
     def _publish(self, segment: ArrowSegment) -> None:
@@ -329,7 +335,11 @@ class Log:
         self._view = View(self.schema, view.segments, recent, segment.end)
 
     def _full(self, segment: ArrowSegment) -> bool:
-        return segment.end - segment.first >= self.segment_rows or segment.size >= self.segment_bytes
+        return (
+            segment.end - segment.first >= self.segment_rows
+            or segment.size >= self.segment_bytes
+            or len(segment.bounds) > _APPENDS
+        )
 
     def _roll(self) -> Appender:
         """Follow the active segment, all of it durable, by a new one."""

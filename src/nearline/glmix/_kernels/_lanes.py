@@ -41,7 +41,7 @@ _VECTOR = ir.VectorType(_DOUBLE, LANES)
 _UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
 # One rounding by name where the machine can, else two: never the compiler's choice from place to place.
 _ONE_ROUNDING = platform.machine() in ("arm64", "aarch64") or binding.get_host_cpu_features().get("fma", False)
-_FMA = "llvm.fma" if _ONE_ROUNDING else "llvm.fmuladd"
+FUSED = "llvm.fma" if _ONE_ROUNDING else "llvm.fmuladd"
 
 Generated = tuple[Any, Callable[..., Any]]
 
@@ -184,7 +184,7 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
     """Lane by lane, a * b + c."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, f"{_FMA}.v4f64", _VECTOR, arguments)
+        return _call(builder, f"{FUSED}.v4f64", _VECTOR, arguments)
 
     return LANES_TYPE(*[LANES_TYPE] * 3), generate
 
@@ -194,7 +194,7 @@ def fused(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
     """Scalar a * b + c, rounded as a lane of `fma` is."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, f"{_FMA}.f64", _DOUBLE, arguments)
+        return _call(builder, f"{FUSED}.f64", _DOUBLE, arguments)
 
     return types.float64(*[types.float64] * 3), generate
 
@@ -232,6 +232,47 @@ def totals(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Generated:
         return halve(ab, cd, [0, 1, 4, 5], [2, 3, 6, 7])
 
     return LANES_TYPE(*[LANES_TYPE] * 4), generate
+
+
+@_intrinsic
+def mirrored(typing_context: Any, a: Any, b: Any, c: Any, d: Any, i: Any) -> Generated | None:
+    """Row i, a literal 0, 1 or 2, of the symmetric 4 × 4 block whose lower triangle is that of the rows a, b, c, d."""
+    if not isinstance(i, types.IntegerLiteral):
+        return None
+    row, half = i.literal_value, [2, 3, 6, 7] if i.literal_value == 2 else [0, 1, 4, 5]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = [1, 5, 3, 7] if row == 1 else [0, 4, 2, 6]
+        ab, cd = (_shuffle(builder, arguments[k], arguments[k + 1], lanes) for k in (0, 2))
+        column = _shuffle(builder, ab, cd, half)
+        return _shuffle(builder, column, arguments[row], [k + LANES if k < row else k for k in range(LANES)])
+
+    return LANES_TYPE(a, b, c, d, i), generate
+
+
+@_intrinsic
+def diagonal_of(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Generated:
+    """(a_0, b_1, c_2, d_3)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ab = _shuffle(builder, arguments[0], arguments[1], [0, 5, 2, 3])
+        cd = _shuffle(builder, arguments[2], arguments[3], [0, 1, 2, 7])
+        return _shuffle(builder, ab, cd, [0, 1, 6, 7])
+
+    return LANES_TYPE(*[LANES_TYPE] * 4), generate
+
+
+@_intrinsic
+def unless_positive(typing_context: Any, a: Any) -> Generated:
+    """0 where a lane is positive and finite, else 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros, ones, infinite = (ir.Constant(_VECTOR, [number] * LANES) for number in (0.0, 1.0, float("inf")))
+        above = builder.fcmp_ordered(">", arguments[0], zeros)
+        below = builder.fcmp_ordered("<", arguments[0], infinite)
+        return builder.select(builder.and_(above, below), zeros, ones)
+
+    return LANES_TYPE(a), generate
 
 
 @_intrinsic

@@ -17,6 +17,7 @@ TILE = 64
 _APART = 64
 # Spare places at the end of every vector and row, so that loops may run to the next multiple of eight.
 _SPARE = 8
+_PAIR_FIELDS = 18
 
 
 class Rows(NamedTuple):
@@ -80,6 +81,21 @@ class Dual(NamedTuple):
         return cls(a, a_ahead, Ka, Ka_ahead, residual, root, _matrix(k, k), _matrix(k, k))
 
 
+class Pairs(NamedTuple):
+    """Memory for eight entities of one or two rows, side by side."""
+
+    shared: Floats  # (3, d): rows x and y, and a new mean
+    own: Floats  # (8 · 3, d): for each entity V x and V y, then the rows of M, and diag(V)
+    numbers: Floats  # (fields, 8): see `_pair_modes`
+    who: Ints  # (8, 2): entity, state row
+
+    @classmethod
+    def of(cls, d: int) -> Pairs:
+        """Memory for d dimensions."""
+        e = d + _SPARE
+        return cls(_matrix(3, e), _matrix(8 * 3, e), _matrix(_PAIR_FIELDS, 8), np.zeros((8, 2), np.int64))
+
+
 class Full(NamedTuple):
     """Memory of the kernel for packed covariances."""
 
@@ -90,7 +106,7 @@ class Full(NamedTuple):
     Z: Floats  # (d, d): inverse of a factor
     X: Floats  # (k, d): dense rows
     VX: Floats  # (k, d)
-    pair: Floats  # (8, d): two dense rows, and what `_pairs` makes of them
+    pairs: Pairs
 
     @classmethod
     def of(cls, d: int, most_rows: int, most_entries: int) -> Full:
@@ -98,7 +114,7 @@ class Full(NamedTuple):
         k, e = min(most_rows, d), d + _SPARE
         rows, primal, dual = Rows.of(most_rows, d), Primal.of(d, d), Dual.of(k)
         X, VX = _matrix(k + 2, e), _matrix(k + 2, e)
-        return cls(rows, primal, dual, _matrix(e, e), _matrix(e, e), X, VX, _matrix(8, e))
+        return cls(rows, primal, dual, _matrix(e, e), _matrix(e, e), X, VX, Pairs.of(d))
 
 
 class Diagonal(NamedTuple):

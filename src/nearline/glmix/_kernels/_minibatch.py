@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from nearline.glmix._kernels._eights import EIGHT
 from nearline.glmix._kernels._linalg import (
     CONVERGED,
     LEAF,
@@ -26,7 +27,7 @@ from nearline.glmix._kernels._linalg import (
 )
 from nearline.glmix._kernels._memory import Dual, Full, Outcome, Primal, Rows
 from nearline.glmix._kernels._newton import Mode, dual, primal, report, without_rows
-from nearline.glmix._kernels._pairs import AHEAD, fetch_entity, update_pair
+from nearline.glmix._kernels._pairs import AHEAD, fetch_covariance, fetch_entity, finish_pairs, prepare_pair
 from nearline.glmix._kernels._rows import OFFSET, SPARSE, Batch, Groups, eights, gather, lay_rows
 
 # Newton steps that a typical update takes; only the choice between primal and dual depends on it.
@@ -162,17 +163,23 @@ def update_full(
 ) -> None:  # fmt: skip
     """Update the entities schedule[start::stride] on packed covariances."""
     d = means.shape[1]
-    rows, p, w, S, Z, X, VX, pair = memory
+    rows, p, w, S, Z, X, VX, pairs = memory
+    waiting = 0
     for j in range(d):
         rows.position[j] = j
     for s in range(start, schedule.shape[0], stride):
         e = schedule[s]
-        if s + AHEAD * stride < schedule.shape[0]:
-            fetch_entity(batch, groups, schedule[s + AHEAD * stride], means, covs)
+        ahead = schedule[min(s + AHEAD * stride, schedule.shape[0] - 1)]
+        fetch_entity(batch, groups, ahead, means)
         n, entries = gather(batch, groups, e, rows.at, rows.given)
         if 0 < n <= 2 < d:
-            update_pair(link, batch, n, e, groups.codes[e], rows, pair, means, covs, outcome)
+            prepare_pair(batch, n, e, groups.codes[e], groups.codes[ahead], waiting, rows, pairs, means, covs)
+            waiting += 1
+            if waiting == EIGHT:
+                finish_pairs(link, waiting, pairs, means, covs, outcome)
+                waiting = 0
             continue
+        fetch_covariance(groups.codes[ahead], covs)
         mode = without_rows(n)
         if n > 0:
             mean, cov = means[groups.codes[e]], covs[groups.codes[e]]
@@ -192,3 +199,5 @@ def update_full(
                 else:
                     pack(S, d, cov)
         report(link, e, n, d, rows, mode, p, outcome)
+    if waiting > 0:
+        finish_pairs(link, waiting, pairs, means, covs, outcome)

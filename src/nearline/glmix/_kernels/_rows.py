@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nearline.glmix._kernels._linalg import LEAF
+from nearline.glmix._kernels._linalg import LEAF, ONCE
 from nearline.glmix._kernels._scalar import derivatives, loss
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ def span(batch: Batch, i: int) -> tuple[int, int, int]:
     return batch.indptr[i], batch.indptr[i + 1], 0
 
 
-@njit(**LEAF)
+@njit(**ONCE)
 def gather(batch: Batch, groups: Groups, e: int, rows: Any, given: Any) -> tuple[int, int]:
     """Collect entity e's rows of positive weight; (rows, entries), or (−1, 0) where a weight is no weight."""
     n = 0
