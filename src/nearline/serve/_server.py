@@ -15,6 +15,8 @@ from nearline.serve._app import App
 
 GRACE = 30
 """Seconds that open requests have to finish once the server stops."""
+KEEP_ALIVE = 75
+"""Seconds that a connection may be idle: a client's pool should give it up first, or a request meets a closed door."""
 SWITCH = 0.0003
 """Seconds until a thread that waits for Python's lock gets it. At the default of 5 ms a group commit, which gives the
 lock up several times, waits for the event loop at each, and the event loop for a learner."""
@@ -59,7 +61,7 @@ def server(app: App, *, host: str = "127.0.0.1", port: int = 8000, **options: An
     config = uvicorn.Config(
         app, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
         lifespan="on", loop="auto", http="auto", proxy_headers=False, ws="none", timeout_graceful_shutdown=GRACE,
-        **options,
+        **{"timeout_keep_alive": KEEP_ALIVE, **options},
     )  # fmt: skip
     return _Server(config, app)
 
