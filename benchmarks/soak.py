@@ -10,7 +10,7 @@ learned; half of that is then sent in time. `--rate` gives the rate instead.
     files_growth         file handles more, between the same windows
 
 The windows are the second and the last tenth of `--seconds`. State that the configuration asks to be kept is
-stationary: predictions can be labelled for 15 s, the ledger keeps 30 s and 16 MB a log of it in memory, entities are
+stationary: predictions can be labelled for 15 s, the ledger keeps 30 s and 4 MB a log of it in memory, entities are
 known from the start. Mapped pages of files (ledger segments, LMDB) are the operating system's cache, which it takes
 back when it needs it, and are shown apart.
 """
@@ -39,7 +39,7 @@ from benchmarks._service import Service
 from nearline.cli._http import Http
 
 ROWS, LABELLED, REPEATED, DELAY, BODIES, SLICE = 20, 16, 2, 1.0, 500, 5.0
-KEPT = 'horizon = "15s"\n\n[ledger]\nretention = "30s"\nsegment_rows = 100_000\nmemory_mb = 16\n'
+KEPT = 'horizon = "15s"\n\n[ledger]\nretention = "30s"\nsegment_rows = 20_000\nmemory_mb = 4\n'
 
 
 @dataclass
@@ -192,6 +192,9 @@ def report(
     rows: list[tuple[Any, ...]] = [(shown, *(part[name] for part in held)) for name, shown in names.items()]
     rows += [(f"p{p} of /predict, ms", *(part[i] for part in whole)) for i, p in enumerate((50, 99))]
     rows.append(("p99, median of slices, ms", *p99))
+    for k in range(10):
+        part = samples.medians(began + k * tenth, began + (k + 1) * tenth)
+        print(f"{(k + 0.5) * tenth:5.0f} s: " + ", ".join(f"{shown} {part[name]:.0f}" for name, shown in names.items()))
     growth = [_growth(*(part["own"] for part in held)), _growth(*p99)]
     bars = [
         _report.Bar("rss_growth_share", growth[0], 0.1, "", "<="),

@@ -317,3 +317,20 @@ def test_a_disk_that_refuses_is_503_and_nothing_is_answered(client: Any, service
     service.predictions.close()
     status, error = client.refused("POST", "/predict", json={"rows": [row]})
     assert (status, error["type"]) == (503, "unavailable")
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_an_answer_names_the_version_that_scored_it(
+    client: Any, service: Any, row: Any, usual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = service.predictions.submit
+
+    def learning_meanwhile(n: int, columns: Any, done: Any) -> int:
+        service.live.scorer.version = "1.0.1"
+        return submit(n, columns, done)
+
+    monkeypatch.setattr(service.predictions, "submit", learning_meanwhile)
+    found = client.predict(row, **({} if usual else {"explain": True}))
+    assert [p["version"] for p in found] == ["1.0.0"]
+    assert service.predictions_log.read(0)["version"].to_pylist() == ["1.0.0"]
+    assert client.predict(row)[0]["version"] == "1.0.1"

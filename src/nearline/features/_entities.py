@@ -82,11 +82,11 @@ class Entities:
 
     def integers(self) -> Any:
         """The index, up to date; integers beyond int64 are left out, since no array asks for them."""
-        from nearline.features._int_index import IntIndex
-
-        if self._index is None:
-            self._index = IntIndex()
         first, n = self._indexed, len(self.values)
+        if self._index is None:
+            from nearline.features._int_index import IntIndex
+
+            self._index = IntIndex()
         if first < n:
             self._index.put(*_fitting(self.values[first:n], first))
             self._indexed = n

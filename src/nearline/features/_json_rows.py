@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from nearline.features._decimal import UNDECIDED, integer, number
-from nearline.features._str_index import LEAF, PAD, copy, equal, find, word
+from nearline.features._str_index import LEAF, PAD, copy, equal, find, trailing_zeros, word
 
 UNREAD, CROWDED = -1, -2
 NUMBER, INTEGER, STRING = 0, 1, 2
@@ -50,11 +50,8 @@ def string(text: Any, at: int) -> Any:
         if stop != np.uint64(0):
             break
         at += 8
-    while text[at] != QUOTE:
-        if text[at] == BACKSLASH or text[at] < 32:
-            return UNREAD
-        at += 1
-    return at
+    at += trailing_zeros(stop) >> 3
+    return at if text[at] == QUOTE else UNREAD
 
 
 @njit(**LEAF)

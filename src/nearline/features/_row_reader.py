@@ -238,7 +238,7 @@ class RowReader:
         if self._kinds[key] == INTEGER:
             values = whole[out, :n]
             codes, unseen = known.integers().look_up(values)
-            return strangers(codes, values.tolist()) if unseen else codes
+            return strangers(codes, values) if unseen else codes
         codes, index = np.empty(n, np.int32), self._index
         number = len(self._encoder._columns) + self._encoder.keys.index(key)
         if self._kernels.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):

@@ -61,6 +61,16 @@ def put_word(typing_context: Any, text: Any, at: Any, value: Any) -> Any:
     return numba.types.void(text, numba.types.int64, numba.types.uint64), generate
 
 
+@compiled_inline
+def trailing_zeros(typing_context: Any, w: Any) -> Any:
+    """How many of the last bits of a word are zero; 64 for zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return numba.types.int64(numba.types.uint64), generate
+
+
 @njit(**LEAF)
 def copy(text: Any, start: int, size: int, out: Any, to: int) -> Any:
     """Copy text[start : start + size] to out[to], up to PAD bytes more with it; where it ends."""

@@ -34,11 +34,14 @@ class Scores:
         η (n), and offset + xᵀb (n), what the fixed effect alone says.
     variance
         Variance of η (n); NaN where it was not asked for.
+    version
+        Of the model at that moment; the scorer's own moves on while it learns.
     """
 
     margin: Floats
     fixed: Floats
     variance: Floats
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Scorer:
                 if design.without_slot is not None:
                     _unseen.add(blocks, design, out[0], out[2])
                     _unseen.add(blocks[:1], design, out[1], np.empty(n))
-        return Scores(*out)
+            return Scores(out[0], out[1], out[2], self.version)
 
     def _serve(self, design: Design, out: Floats, variances: bool) -> None:
         rows = (design.indptr, design.indices, design.values, design.offset, design.time)

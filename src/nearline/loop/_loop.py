@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import NearlineError, StateError
@@ -338,6 +339,7 @@ class Loop:
             if self.recording.retention is not None:
                 log.retain(min(needed, _first_received(log, now - self.recording.retention)))
         self._versions.retain(self.learner.line.base)
+        pa.default_memory_pool().release_unused()  # sealing takes tens of megabytes for a moment
 
 
 def _worded(error: Exception) -> str:

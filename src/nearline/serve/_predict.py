@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features import Design
-from nearline.glmix import Draw
+from nearline.glmix import Draw, Scores
 from nearline.serve import _arrow
 from nearline.serve._acknowledge import Acknowledger
 from nearline.serve._asgi import ARROW, JSON, Answer
@@ -64,22 +64,23 @@ class Predict:
         design, columns = live.rows.encode(request.rows, now)
         if not n:
             return Answer(b'{"predictions":[]}', JSON, 0)
-        margin = live.scorer.score(design).margin
+        scores = live.scorer.score(design)
         draw = await self._drawn(live, design, request.sample) if request.sample else None
         explained = await self._explained(live, design) if request.explain else None
-        ids = self._service.ids(await self._record(live, now, design, columns, margin, draw, waiter), n)
-        return Answer(_encode(Predictions(_predictions(live, ids, margin, draw, explained))), JSON, n)
+        ids = self._service.ids(await self._record(live, now, design, columns, scores, draw, waiter), n)
+        return Answer(_encode(Predictions(_predictions(live, ids, scores, draw, explained))), JSON, n)
 
     async def _answered(
         self, live: Live, now: float, design: Design, columns: dict[str, Any], waiter: Acknowledger
     ) -> Answer:
         """The usual request: scores, and nothing beside them."""
-        margin = live.scorer.score(design).margin
-        n, first = design.rows, await self._record(live, now, design, columns, margin, None, waiter)
+        scores = live.scorer.score(design)
+        n, first = design.rows, await self._record(live, now, design, columns, scores, None, waiter)
         tag = tag_of(self._service.ids(first, 1)[0], first)
         if tag is not None:
-            return Answer(live.writer.write(tag, first, live.scorer.expected(margin), live.scorer.version), JSON, n)
-        found = _predictions(live, self._service.ids(first, n), margin, None, None)
+            expected = live.scorer.expected(scores.margin)
+            return Answer(live.writer.write(tag, first, expected, scores.version), JSON, n)
+        found = _predictions(live, self._service.ids(first, n), scores, None, None)
         return Answer(_encode(Predictions(found)), JSON, n)
 
     def _decoded(self, live: Live, body: bytes) -> Any:
@@ -94,15 +95,15 @@ class Predict:
         n = table.num_rows
         with live.scorer.lock:  # checking a table walks through the vocabulary, which must not grow meanwhile
             design, columns = live.rows.encode_table(table, now)
-        margin = live.scorer.score(design).margin
+        scores = live.scorer.score(design)
         draw = await self._drawn(live, design, wanted) if wanted and n else None
-        first = await self._record(live, now, design, columns, margin, draw, waiter) if n else 0
+        first = await self._record(live, now, design, columns, scores, draw, waiter) if n else 0
         ids = self._service.ids(first, n)
         name = "probability" if live.scorer.model.link == "logit" else "prediction"
         out = {
             "prediction_id": pa.array(ids, pa.string()),
-            name: pa.array(live.scorer.expected(margin)),
-            "version": pa.array([live.scorer.version] * n, pa.string()),
+            name: pa.array(live.scorer.expected(scores.margin)),
+            "version": pa.array([scores.version] * n, pa.string()),
         }
         if draw is not None:
             out["propensity"] = pa.array(draw.propensity)
@@ -125,7 +126,7 @@ class Predict:
         return [[Contribution(**asdict(term)) for term in row] for row in found]
 
     async def _record(
-        self, live: Live, now: float, design: Design, columns: dict[str, Any], margin: NDArray[np.float64],
+        self, live: Live, now: float, design: Design, columns: dict[str, Any], scores: Scores,
         draw: Draw | None, waiter: Acknowledger,
     ) -> int:  # fmt: skip
         """Position of the first prediction, once all are durable."""
@@ -134,7 +135,7 @@ class Predict:
         if schema.time is not None:
             _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
             received = np.full(n, now)
-        columns |= {"time": design.time, "received": received, "score": margin, "version": live.scorer.version}
+        columns |= {"time": design.time, "received": received, "score": scores.margin, "version": scores.version}
         if schema.offset is not None:
             columns["offset"] = design.offset
         if schema.weight is not None:
@@ -153,12 +154,10 @@ def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> Non
         raise Problem("invalid", f"time {float(time[row])!r} is in the future", f"rows[{row}].{column}")
 
 
-def _predictions(
-    live: Live, ids: Sequence[str], margin: NDArray[np.float64], draw: Draw | None, explained: Any
-) -> list[Any]:
+def _predictions(live: Live, ids: Sequence[str], scores: Scores, draw: Draw | None, explained: Any) -> list[Any]:
     scorer = live.scorer
     logit = scorer.model.link == "logit"
-    columns: list[Any] = [ids, scorer.expected(margin).tolist(), repeat(scorer.version)]
+    columns: list[Any] = [ids, scorer.expected(scores.margin).tolist(), repeat(scores.version)]
     if draw is None and explained is None:
         return list(map(Probability if logit else Expectation, *columns))
     drawn = [draw.propensity.tolist(), scorer.expected(draw.margin).tolist()] if draw else [repeat(None)] * 2

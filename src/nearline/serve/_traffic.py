@@ -45,7 +45,10 @@ class Traffic:
             self._recent[route] = deque(maxlen=_RECENT)
         self.buckets[route][bisect_left(BOUNDS, seconds)] += 1
         self.seconds[route] += seconds  # type: ignore[assignment]
-        self._recent[route].append((monotonic(), rows, seconds))
+        now, recent = monotonic(), self._recent[route]
+        recent.append((now, rows, seconds))
+        while recent[0][0] < now - _SPAN:
+            recent.popleft()
         self.errors += status >= 400
 
     def summary(self) -> dict[str, Any]:
@@ -64,4 +67,4 @@ class Traffic:
 
     def _last(self, route: str) -> list[tuple[float, int, float]]:
         since = monotonic() - _SPAN
-        return [entry for entry in self._recent.get(route, ()) if entry[0] >= since]
+        return [entry for entry in list(self._recent.get(route, ())) if entry[0] >= since]
