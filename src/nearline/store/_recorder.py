@@ -92,7 +92,7 @@ class Recorder:
         group_rows: int = 16_384,
         flush_seconds: float = 0.05,
         flush_rows: int = 4096,
-        gather_seconds: float = 0.008,
+        gather_seconds: float = 0.002,
         made: Made | None = None,
     ) -> None:
         if min(max_rows, group_rows, flush_rows) < 1 or min(flush_seconds, gather_seconds) < 0:
@@ -199,8 +199,8 @@ class Recorder:
             while not self._queue and not self._closed:
                 self._sleep(1, None)
             # A lone submission is written at once. Of many, groups: each write costs as much as some submissions, so
-            # the thread rests three times as long as the last one took.
-            gathered = self._wrote + min(self._gather_seconds, 3.0 * self._took)
+            # the thread rests as long as the last one took.
+            gathered = self._wrote + min(self._gather_seconds, self._took)
             self._linger(gathered if self.durable else perf_counter() + self._flush_seconds)
             group: list[_Submission] = []
             rows = 0
