@@ -336,6 +336,14 @@ def test_bodies_are_read_as_they_are_decoded(
         assert assert_read_alike(served, json.dumps({"rows": usual}, indent=indent, ensure_ascii=False).encode())
 
 
+@pytest.mark.parametrize("x", [0.0007416466230787513, 1e-5, 0.1, 0.0, 123456.789, 1.7976931348623157e308 / 1e10])
+def test_numbers_of_the_usual_form_are_read(x: float) -> None:
+    body = json.dumps({"rows": [{"user": "u", "group": 3, "o": x, "x": x}]}).encode()
+    served = reading([])
+    served.encoder.encode(table([{"user": "u", "group": 3, "o": 0.5, "x": 0.5}]), grow=True)
+    assert assert_read_alike(served, body)
+
+
 def tiny(row: dict[str, Any]) -> bool:
     return any(isinstance(v, float) and 0.0 < abs(v) < 1e-300 for v in row.values())
 

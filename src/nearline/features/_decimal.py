@@ -121,13 +121,17 @@ def number(text: Any, at: Any, wide: Any, exact: Any, out: Any) -> Any:
         whole = False
         at += 1
         point = at
+        # Zeros in front of the first other digit are no digits of w.
+        while text[at] == 48 and w == np.uint64(0):
+            at += 1
+        leading = at - point
         while 48 <= text[at] <= 57:
             w = w * np.uint64(10) + np.uint64(text[at] - 48)
             at += 1
         q = point - at
         if q == 0:
             return UNDECIDED
-        digits -= q
+        digits -= q + leading
     if text[at] == 101 or text[at] == 69:
         whole = False
         at += 1
