@@ -133,10 +133,6 @@ class Config:
         with self._at(""):
             return _running.running(self.tables, self.file.parent)
 
-    def live_folder(self) -> Path:
-        """The state directory."""
-        return self.running().folder
-
     def digest(self) -> str:
         """Hash of what the file says, recorded with every version made from it."""
         return hashlib.sha256(msgspec.json.encode(self.tables, order="deterministic")).hexdigest()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nearline._errors import StateError
 from nearline.gate import ChangeDetector, ChangeSettings, Guard, GuardSettings
 from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
+from nearline.glmix._persist import TABLES as MODEL_TABLES
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
 from nearline.loop._held import Span, recalled
@@ -33,7 +34,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 JOIN, RECALL, LOOSE = "join", "recall", "loose"
-MODEL_TABLES = ("rows", "vocabulary", "model")
 GUARD_SECONDS = 1.0
 """The guard's evidence is written this often: what it saw since is small beside what it needs."""
 ALARMS = 100

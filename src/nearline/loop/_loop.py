@@ -361,9 +361,3 @@ def predictions_of(model: GLMix) -> Any:
     """Schema of the predictions log of a model."""
     columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
     return predictions_schema(columns, offset=model.schema.offset is not None, weight=model.schema.weight is not None)
-
-
-def require(folder: Path) -> None:
-    """Raise StateError unless the folder can be served from."""
-    if not (folder / "registry.sqlite").exists():
-        raise StateError(f"{folder} holds no published version; make one with: nearline fit nearline.toml")

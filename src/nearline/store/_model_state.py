@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from nearline._errors import StateError
 from nearline.glmix import Delta, GLMix, dump_delta, parse_delta
+from nearline.glmix._persist import TABLES
 from nearline.store._state import Changes, Snapshot
 
 LINE = "line"
-TABLES = ("rows", "vocabulary", "model")
 
 
 def save_delta(delta: Delta) -> Changes:
