@@ -39,7 +39,7 @@ _SUMS = ("weight", *MODELS, "predicted", "actual")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GuardVerdict:
     """What the guard says, and why, with numbers."""
 
     action: Literal["watching", "roll back"]
@@ -100,14 +100,14 @@ class Guard:
         self._detector.update(worse - self.settings.tolerance)
         self._decide()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> GuardVerdict:
         """Watching, or roll back; once it says roll back it does so until `restart`."""
         if self._reason is not None:
-            return Verdict("roll back", self._reason)
+            return GuardVerdict("roll back", self._reason)
         lift = self._lift.bounds()
         if not lift.n:
-            return Verdict("watching", "no examples yet")
-        return Verdict("watching", f"live against stale over {lift.n:,} examples: {_worded(lift)}")
+            return GuardVerdict("watching", "no examples yet")
+        return GuardVerdict("watching", f"live against stale over {lift.n:,} examples: {_worded(lift)}")
 
     def summary(self) -> dict[str, Any]:
         """Quality as the service's status shows it, for JSON: NaN is None."""
