@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nearline import datasets, evaluate, simulate
+    from nearline import datasets, evaluate, select, simulate
     from nearline._errors import ConfigError, DataError, NearlineError, NearlineWarning, StateError
     from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
     from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector
@@ -37,6 +37,7 @@ __all__ = [
     "Vector",
     "datasets",
     "evaluate",
+    "select",
     "simulate",
 ]
 
@@ -46,7 +47,7 @@ _HOMES = {
     "nearline.schema": ("Categorical", "Hashed", "Multi", "Numeric", "Schema", "Vector"),
     "nearline._errors": ("ConfigError", "DataError", "NearlineError", "NearlineWarning", "StateError"),
 }
-_ROOMS = ("datasets", "evaluate", "simulate")
+_ROOMS = ("datasets", "evaluate", "select", "simulate")
 
 
 def __getattr__(name: str) -> Any:
