@@ -6,8 +6,10 @@
 #   make bench   run the benchmarks; each ends with one line of JSON
 #
 # Another interpreter: make demo PYTHON=python3.12
+# A CPU-only torch where the default build is for CUDA: make test TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu'
 
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -56,7 +58,8 @@ $(VENV)/.core: pyproject.toml $(VENV)/.python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.python
-	$(PIP) --editable '.[dev]'
+	$(PIP) $(TORCH)
+	$(PIP) --editable '.[dev,deep]'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.python

@@ -21,7 +21,7 @@ PACKAGES = ["nearline"] + [
 PUBLIC = [
     "Categorical", "ConfigError", "DataError", "Fixed", "Forgetting", "GLMix", "Hashed", "Loadings", "Multi",
     "NearlineError", "NearlineWarning", "Numeric", "Prior", "Random", "Schema", "StateError", "Vector", "datasets",
-    "evaluate", "select", "simulate",
+    "deep", "evaluate", "select", "simulate",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nearline import datasets, evaluate, select, simulate
+    from nearline import datasets, deep, evaluate, select, simulate
     from nearline._errors import ConfigError, DataError, NearlineError, NearlineWarning, StateError
     from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
     from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector
@@ -36,6 +36,7 @@ __all__ = [
     "StateError",
     "Vector",
     "datasets",
+    "deep",
     "evaluate",
     "select",
     "simulate",
@@ -47,7 +48,7 @@ _HOMES = {
     "nearline.schema": ("Categorical", "Hashed", "Multi", "Numeric", "Schema", "Vector"),
     "nearline._errors": ("ConfigError", "DataError", "NearlineError", "NearlineWarning", "StateError"),
 }
-_ROOMS = ("datasets", "evaluate", "select", "simulate")
+_ROOMS = ("datasets", "deep", "evaluate", "select", "simulate")
 
 
 def __getattr__(name: str) -> Any:

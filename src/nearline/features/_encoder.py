@@ -33,7 +33,7 @@ from nearline.features._entities import Codes, Entities, Entity, row_values, uni
 from nearline.features._growth import Extent, Growth
 from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column, Slots
-from nearline.schema import Checked, Key, Schema, check, key_columns
+from nearline.schema import Checked, ColumnKind, Key, Schema, check, key_columns
 from nearline.schema._columns import Floats, Ints
 
 _FEW = 16
@@ -175,6 +175,10 @@ class Encoder:
     def n_slots(self) -> int:
         """Number of slots, the intercept included."""
         return len(self._slots.names)
+
+    def kind(self, column: str) -> ColumnKind | None:
+        """Kind of a feature column; None while no table has told it."""
+        return next(known.kind for known in self._columns if known.name == column)
 
     def n_entities(self, key: Key) -> int:
         """Number of entities of a key."""

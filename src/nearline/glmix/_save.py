@@ -15,9 +15,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from nearline.glmix._state import Belief, Block
 if TYPE_CHECKING:
     from nearline.glmix._model import GLMix
 
+Read = TypeVar("Read")
 FORMAT = 1
 MANIFEST, STATE, VOCABULARY, ASIDE = "manifest.json", "state", "vocabulary", ".new-"
 PARTS = {STATE: ".safetensors", VOCABULARY: ".arrow"}
@@ -38,11 +39,16 @@ SETTINGS = ("link", "mode", "dtype", "dispersion", "threads", "refresh_every")
 
 def save(model: GLMix, folder: Path) -> Path:
     """Write the model to `folder`, replacing a model that is there; anything else there is refused."""
+    return replace_folder(folder, lambda aside: _write(model, aside))
+
+
+def replace_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> Path:
+    """Put in `folder` the files that `write` makes in an empty one, the manifest that it returns last."""
     if folder.exists() and not (folder / MANIFEST).exists() and not _is_free(folder):
         raise StateError(f"{folder} exists and holds something else than a model; give an empty or new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder) as aside:
-        manifest = _write(model, Path(aside))
+        manifest = write(Path(aside))
         for entry in manifest["files"].values():
             (Path(aside) / entry["name"]).replace(folder / entry["name"])
         _sync(folder)
@@ -78,20 +84,24 @@ def _sync(path: Path) -> None:
 
 
 def _write(model: GLMix, folder: Path) -> dict[str, Any]:
-    from safetensors.numpy import save_file
-
-    vocabulary, arrays = model.encoder.to_state()
-    _write_arrow(arrays, folder / VOCABULARY)
-    save_file(_tensors(model), folder / STATE)
-    manifest = {
-        "format": FORMAT,
+    about = {
         "settings": {name: getattr(model, name) for name in SETTINGS},
         "events_learned": model.events_learned,
         "effects": [_effect_state(effect) for effect in (model.fixed, *model.random)],
         "blocks": [_block_state(block) for block in model.blocks],
-        "vocabulary": vocabulary,
-        "files": {part: _named_by_content(folder, part) for part in PARTS},
     }
+    return write_parts(about, _tensors(model), model.encoder, folder)
+
+
+def write_parts(about: Mapping[str, Any], tensors: dict[str, Any], encoder: Encoder, folder: Path) -> dict[str, Any]:
+    """Write arrays, vocabulary and the manifest, which is `about` and what the other files must be."""
+    from safetensors.numpy import save_file
+
+    vocabulary, arrays = encoder.to_state()
+    _write_arrow(arrays, folder / VOCABULARY)
+    save_file(tensors, folder / STATE)
+    files = {part: _named_by_content(folder, part) for part in PARTS}
+    manifest = {"format": FORMAT, **about, "vocabulary": vocabulary, "files": files}
     manifest["checksum"] = _checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=plain), encoding="utf-8")
     _sync(folder / MANIFEST)
@@ -108,20 +118,30 @@ def _named_by_content(folder: Path, part: str) -> dict[str, Any]:
 
 def load(cls: type[GLMix], folder: Path) -> GLMix:
     """Read a model; every checksum is verified before anything is used."""
+    return read_folder(folder, lambda manifest, paths: _load(cls, manifest, paths))
+
+
+def read_folder(folder: Path, read: Callable[[Mapping[str, Any], Mapping[str, Path]], Read]) -> Read:
+    """What `read` makes of a folder's manifest and the paths of its other files, all of them verified."""
     manifest = _read_manifest(folder)
     try:
-        return _load(cls, folder, manifest)
+        return read(manifest, _verified_parts(folder, manifest))
     except StateError:
         newer = _read_manifest(folder)
         if newer == manifest:
             raise
         # A save came between the manifest and its files.
-        return _load(cls, folder, newer)
+        return read(newer, _verified_parts(folder, newer))
 
 
-def _load(cls: type[GLMix], folder: Path, manifest: Mapping[str, Any]) -> GLMix:
-    paths = {part: _verified(folder, entry) for part, entry in manifest["files"].items()}
-    encoder = Encoder.from_state(manifest["vocabulary"], _read_arrow(paths[VOCABULARY]))
+def _verified_parts(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Path]:
+    return {part: _verified(folder, entry) for part, entry in manifest["files"].items()}
+
+
+def _load(cls: type[GLMix], manifest: Mapping[str, Any], paths: Mapping[str, Path]) -> GLMix:
+    if "effects" not in manifest:
+        raise StateError(f"the folder holds a {manifest.get('kind', 'model of another kind')}, not a GLMix")
+    encoder = Encoder.from_state(manifest["vocabulary"], read_arrow(paths[VOCABULARY]))
     fixed, *random = (_effect_from(state) for state in manifest["effects"])
     assert isinstance(fixed, Fixed)
     model = cls(encoder.schema, fixed, [e for e in random if not isinstance(e, Fixed)], **manifest["settings"])
@@ -232,7 +252,8 @@ def _write_arrow(arrays: Mapping[str, Any], path: Path) -> None:
         writer.write_table(table)
 
 
-def _read_arrow(path: Path) -> dict[str, Any]:
+def read_arrow(path: Path) -> dict[str, Any]:
+    """Arrays of a vocabulary, by name."""
     import pyarrow as pa
 
     with pa.OSFile(str(path), "rb") as source:

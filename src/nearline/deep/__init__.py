@@ -1,0 +1,52 @@
+"""A torch network as the fixed effect: `pip install 'nearline[deep]'`; nothing else in nearline imports torch.
+
+>>> from nearline import deep
+>>> deep.DCN(cross_layers=2, rank=4)
+DCN(cross_layers=2, rank=4, hidden=(64, 32), embedding=16)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nearline.deep import _torch
+from nearline.deep._architecture import DCN, DLRM, MLP, Custom, InputShape, custom
+from nearline.deep._information import Information
+from nearline.deep._optimiser import Optimiser
+from nearline.deep._passes import Passes, Trained
+
+if TYPE_CHECKING:
+    from nearline.deep._inputs import Inputs
+    from nearline.deep._network import Network
+
+__all__ = [
+    "DCN",
+    "DLRM",
+    "MLP",
+    "Custom",
+    "Information",
+    "InputShape",
+    "Inputs",
+    "Network",
+    "Optimiser",
+    "Passes",
+    "Trained",
+    "custom",
+]
+
+# What needs torch arrives when it is first used, so that a clear error can name the extra.
+_HOMES = {"Inputs": "_inputs", "Network": "_network"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nearline.deep' has no attribute {name!r}")
+    _torch.require()
+    value = getattr(importlib.import_module(f"nearline.deep.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

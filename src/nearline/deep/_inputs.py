@@ -1,0 +1,162 @@
+"""From a design to what a network reads: dense numbers, bags of embedding rows by slot, entity codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nearline._errors import ConfigError, DataError
+from nearline.deep._architecture import InputShape
+from nearline.features import Design, Encoder
+from nearline.schema import Key, Numeric, Vector
+
+MISSING = "(missing)"
+
+
+class Inputs(NamedTuple):
+    """What a network's ``forward`` is given, as tensors on its device.
+
+    Attributes
+    ----------
+    dense
+        (n, D) dense numbers, standardised by the encoder; a missing one is 0 and its indicator 1.
+    embedded
+        (n, F, k) one embedding per field: the mean over its values, 0 where it has none that is known.
+    slots, offsets, weights
+        The bags behind `embedded`, for modules with tables of their own: values `slots[offsets[b]:offsets[b + 1]]` of
+        bag b = row · F + field, each with its weight in the mean.
+    entities
+        Entity codes (n) by key; negative for entities never seen.
+    """
+
+    dense: torch.Tensor
+    embedded: torch.Tensor
+    slots: torch.Tensor
+    offsets: torch.Tensor
+    weights: torch.Tensor
+    entities: Mapping[Key, torch.Tensor]
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """(n, D + F k) everything side by side."""
+        return torch.cat([self.dense, self.embedded.flatten(1)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """A design as tensors, before the embedding: fields as in `Inputs`."""
+
+    dense: torch.Tensor
+    slots: torch.Tensor
+    offsets: torch.Tensor
+    weights: torch.Tensor
+    entities: Mapping[Key, torch.Tensor]
+    fields: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows n."""
+        return len(self.dense)
+
+    def take(self, start: int, stop: int) -> Bags:
+        """Rows start to stop − 1, without a copy of their entries."""
+        offsets = self.offsets[start * self.fields : stop * self.fields + 1]
+        low, high = int(offsets[0]), int(offsets[-1])
+        return Bags(
+            self.dense[start:stop], self.slots[low:high], offsets - low, self.weights[low:high],
+            {key: codes[start:stop] for key, codes in self.entities.items()}, self.fields,
+        )  # fmt: skip
+
+    def to(self, device: torch.device) -> Bags:
+        """The same on another device."""
+        dense, slots, offsets, weights = (x.to(device) for x in (self.dense, self.slots, self.offsets, self.weights))
+        entities = {key: codes.to(device) for key, codes in self.entities.items()}
+        return Bags(dense, slots, offsets, weights, entities, self.fields)
+
+
+class InputMap:
+    """Which slot is which input of a network; grows with its encoder.
+
+    Parameters
+    ----------
+    encoder
+        It has seen a table: the kinds of columns are known.
+    columns
+        The network's columns, among the encoder's.
+    """
+
+    def __init__(self, encoder: Encoder, columns: Sequence[str], keys: Sequence[Key] = ()) -> None:
+        self.encoder, self.keys = encoder, tuple(keys)
+        self.dense = [pair for column in columns for pair in _dense_names(encoder, column)]
+        self.fields = [column for column in columns if not isinstance(encoder.kind(column), Numeric | Vector)]
+        self._place_of = {pair: place for place, pair in enumerate(self.dense)}
+        self._field_of = {column: number for number, column in enumerate(self.fields)}
+        self._place = np.zeros(0, np.int32)
+        self._field = np.zeros(0, np.int32)
+        self.grow(encoder.n_slots)
+
+    @property
+    def n_slots(self) -> int:
+        """Slots that are mapped; later ones are unknown to the network."""
+        return len(self._place)
+
+    def shape(self, embedding: int) -> InputShape:
+        """What the network is given."""
+        return InputShape(tuple(name for _, name in self.dense), tuple(self.fields), embedding, self.keys)
+
+    def grow(self, n_slots: int) -> None:
+        """Map the encoder's slots up to `n_slots`."""
+        new = range(self.n_slots, n_slots)
+        names, columns = self.encoder.slot_names, self.encoder.slot_columns
+        places = [self._place_of.get((columns[slot], names[slot]), -1) for slot in new]
+        fields = [self._field_of.get(columns[slot], -1) for slot in new]
+        self._place = np.concatenate([self._place, np.array(places, np.int32)])
+        self._field = np.concatenate([self._field, np.array(fields, np.int32)])
+
+    def bags(self, design: Design, dtype: Any) -> Bags:
+        """Rows of a design as tensors of `dtype`; slots that are not mapped are left out."""
+        n, F = design.rows, len(self.fields)
+        rows = np.repeat(np.arange(n), np.diff(design.indptr))
+        slots = np.minimum(design.indices, self.n_slots)  # the entry behind the last is "no input"
+        place, field = np.append(self._place, -1)[slots], np.append(self._field, -1)[slots]
+        dense = np.zeros((n, len(self.dense)), dtype)
+        given = place >= 0
+        dense[rows[given], place[given]] = design.values[given]
+        kept = field >= 0
+        bag = rows[kept] * F + field[kept]
+        sizes = np.bincount(bag, minlength=n * F)
+        chosen = _in_order(bag, slots[kept])
+        return Bags(
+            torch.from_numpy(dense), torch.from_numpy(chosen.astype(np.int64)),
+            torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
+            torch.from_numpy(np.repeat(1.0 / np.maximum(sizes, 1), sizes).astype(dtype)),
+            {key: torch.from_numpy(design.entities[key].astype(np.int64)) for key in self.keys}, F,
+        )  # fmt: skip
+
+
+def _in_order(bag: NDArray[np.int64], slots: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Slots by bag; rows stand in the encoder's order of columns, which need not be the network's."""
+    return slots if (bag[1:] >= bag[:-1]).all() else slots[np.argsort(bag, kind="stable")]
+
+
+def _dense_names(encoder: Encoder, column: str) -> list[tuple[str, str]]:
+    """(column, slot name) of each dense input of a column: the number or positions, then whether it is missing."""
+    kind = encoder.kind(column)
+    if kind is None:
+        raise ConfigError(f"column {column!r} is of no known kind yet; fit a table in which it has values")
+    missing = f"{column} {MISSING}"
+    if isinstance(kind, Numeric):
+        return [(column, column), (column, missing)]
+    if not isinstance(kind, Vector):
+        return []
+    found = zip(encoder.slot_columns, encoder.slot_names)
+    positions = [name for owner, name in found if owner == column and name != missing]
+    if not positions:
+        fix = "begin with a table in which a row has it"
+        raise DataError("the vector is missing on every row so far, so its length is unknown", column=column, fix=fix)
+    return [(column, name) for name in (*positions, missing)]
