@@ -22,6 +22,7 @@ from nearline import config, evaluate, simulate
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.config import _config, _live_tables, _tables
 from nearline.config._all_tables import Tables
+from nearline.config._gate_table import GateTable
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = '[schema]\nlabel = "clicked"\n'
@@ -504,6 +505,7 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[safety]": [_live_tables.SafetyTable],
     "[guard]": [_live_tables.GuardTable],
     "[change]": [_live_tables.ChangeTable],
+    "[gate]": [GateTable],
     "[serve]": [_live_tables.ServeTable],
 }  # fmt: skip
 
@@ -526,7 +528,7 @@ def in_toml(field: msgspec.structs.FieldInfo) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, msgspec.Struct):
         return "see below"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return f"`{[list(item) for item in value]}`"
     return "none" if value is None else f"`{msgspec.json.encode(value).decode()}`"
 
@@ -587,12 +589,13 @@ def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
     from nearline.gate import ChangeSettings, GuardSettings
     from nearline.glmix import Safety
     from nearline.join import Policy
-    from nearline.loop import Pace, Recording
+    from nearline.loop import Gating, Pace, Recording
     from nearline.serve import Limits
 
     found = config.loads(SCHEMA).running()
     assert (found.pace, found.recording, found.safety) == (Pace(), Recording(), Safety())
     assert (found.guard, found.change, found.limits) == (GuardSettings(), ChangeSettings(), Limits())
+    assert (found.gated, found.gating) == (True, Gating())
     assert found.policy == Policy(window=600.0, horizon=3_600.0)
 
 

@@ -162,13 +162,27 @@ def publish(
     version: Annotated[str, typer.Argument(help="global.batch.nearline, such as 1.0.900.")],
     config: ConfigFile = Path("nearline.toml"),
     why: Why = "published by hand",
+    force: Annotated[bool, typer.Option("--force", help="Even if the gate refuses it; the history says so.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make a version the live one; a running service follows without a restart."""
+    """Make a version the live one if the gate lets it ([gate]); a running service follows without a restart."""
     from nearline.cli import _versions
 
-    _versions.publish(config, version, why, json)
+    _versions.publish(config, version, why, force, json)
+
+
+@app.command()
+def gate(
+    version: Annotated[str, typer.Argument(help="global.batch.nearline, such as 1.0.900.")],
+    config: ConfigFile = Path("nearline.toml"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Would a version do better than what is served? Exit status 0 when it may be published, 1 when it is refused."""
+    from nearline.cli import _gate
+
+    _gate.run(config, version, json)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from nearline import config as configs
 from nearline._errors import ConfigError, StateError
-from nearline.cli import _show
+from nearline.cli import _gate, _show
 from nearline.store import Record, Registry, Version
 
 
@@ -44,11 +45,31 @@ def show(file: Path, at: str | None, as_object: bool) -> None:
         console.print(f"{_when(change.time)}  {change.action:<8}  {change.version}{before}  {change.who}: {change.why}")
 
 
-def publish(file: Path, version: str, why: str, as_object: bool) -> None:
-    """Make a registered version live; a running service follows at once."""
+def publish(file: Path, version: str, why: str, force: bool, as_object: bool) -> None:
+    """Make a registered version live if the gate lets it; a running service follows at once."""
+    wanted = Version.parse(version)
     with _registry(file) as registry:
-        change = registry.publish(Version.parse(version), who=_who(), why=why)
+        reasons = _refused(file, registry, wanted, force, as_object)
+        if reasons and not force:
+            sys.exit(1)
+        forced = f"{why} (forced, although refused: {'; '.join(reasons)})" if reasons else why
+        change = registry.publish(wanted, who=_who(), why=forced)
     _tell(f"version {change.version} is live", change, as_object)
+
+
+def _refused(file: Path, registry: Registry, version: Version, force: bool, as_object: bool) -> tuple[str, ...]:
+    """Why the gate refuses a version, printed where it does; empty where it does not, or was not asked."""
+    config, live = configs.load(file), registry.live()
+    if not config.running().gated or live is None or live.version == version:
+        return ()
+    verdict = _gate.judged(config, registry, version, as_object)
+    if verdict is None or verdict.passed:
+        return ()
+    if as_object and not force:
+        print(msgspec.json.encode({"published": False, "version": str(version), "verdict": verdict.summary()}).decode())
+    elif not as_object:
+        _gate.show(str(version), verdict)
+    return verdict.reasons
 
 
 def rollback(file: Path, to: str | None, why: str, as_object: bool) -> None:

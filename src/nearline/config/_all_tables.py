@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nearline.config._gate_table import GateTable
 from nearline.config._live_tables import (
     ChangeTable,
     FitTable,
@@ -41,4 +42,5 @@ class Tables(Table, frozen=True, kw_only=True):
     safety: SafetyTable = SafetyTable()
     guard: GuardTable = GuardTable()
     change: ChangeTable = ChangeTable()
+    gate: GateTable = GateTable()
     serve: ServeTable = ServeTable()

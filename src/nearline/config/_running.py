@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nearline.gate import ChangeSettings, GuardSettings
     from nearline.glmix import Safety
     from nearline.join import Policy
-    from nearline.loop import Pace, Recording
+    from nearline.loop import Gating, Pace, Recording
     from nearline.serve import Limits
 
 
@@ -33,6 +33,8 @@ class Running:
         The state directory.
     guard, change
         None where they are switched off.
+    gating
+        How candidates are judged; `publish` asks only where `gated`.
     host, port, tokens
         Address of the service, and the file of its bearer tokens.
     """
@@ -44,6 +46,8 @@ class Running:
     safety: Safety
     guard: GuardSettings | None
     change: ChangeSettings | None
+    gated: bool
+    gating: Gating
     limits: Limits
     host: str
     port: int
@@ -69,12 +73,25 @@ def running(tables: Tables, base: Path) -> Running:
         folder, Policy(**join), Pace(**live), Recording(**_seconds(tables.ledger)),
         Safety(**msgspec.structs.asdict(tables.safety)),
         None if guard is None else GuardSettings(**guard), None if change is None else ChangeSettings(**change),
-        Limits(**serve), host, port,
+        tables.gate.enabled, _gating(tables), Limits(**serve), host, port,
         None if tokens is None else base / Path(tokens).expanduser(),
     )  # fmt: skip
 
 
-_DURATIONS = frozenset({"tick", "snapshot", "follow", "window", "lateness", "horizon", "skew", "flush", "retention"})
+def _gating(tables: Tables) -> Gating:
+    from nearline.gate import PublishSettings
+    from nearline.loop import Gating
+
+    given = _seconds(tables.gate)
+    given["size_floor"] = given.pop("size_floor_mb") * 2**20
+    own = {name: given.pop(name) for name in ("slices", "entities", "rows")}
+    del given["enabled"]
+    return Gating(PublishSettings(**given, link=tables.model.link), **own)
+
+
+_DURATIONS = frozenset(
+    {"latency_floor", "tick", "snapshot", "follow", "window", "lateness", "horizon", "skew", "flush", "retention"}
+)
 
 
 def _enabled(table: msgspec.Struct, link: str) -> dict[str, Any] | None:
