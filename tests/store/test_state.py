@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline import DataError, StateError
-from nearline.store import Changes, LmdbStateStore, MemoryStateStore, StateStore
+from nearline.store import Changes, Conflict, LmdbStateStore, MemoryStateStore, StateStore
 
 Make = Callable[[], StateStore]
 
@@ -72,6 +72,21 @@ def test_a_line_is_switched_in_one_transaction(make: Make) -> None:
     assert everything(store, "rows", "join") == (
         {"examples": 7}, {"line": "1.1.0"}, {"rows": {b"b": b"9"}, "join": {b"p": b"x"}},
     )  # fmt: skip
+
+
+def test_what_was_computed_on_another_state_is_refused_whole(make: Make) -> None:
+    """Compare and set: spec glmix.md 7, reconciliation 3."""
+    store = make()
+    store.commit(Changes(meta={"line": {"base": "1.0.0"}}, expected={"line": None}), {"examples": 7})
+    late = Changes({"rows": {b"a": b"1"}}, {"line": None}, clear=("rows",), expected={"line": {"base": "0.9.0"}})
+    for _ in range(2):
+        with pytest.raises(Conflict, match=r"'line' of the state is {'base': '1\.0\.0'}, not {'base'"):
+            store.commit(late, {"examples": 9})
+    with pytest.raises(Conflict, match="'line'"):
+        store.commit(Changes(expected={"line": None}), {"examples": 9})
+    assert everything(store, "rows") == ({"examples": 7}, {"line": {"base": "1.0.0"}}, {"rows": {}})
+    store.commit(Changes(meta={"line": "2"}, expected={"line": {"base": "1.0.0"}, "other": None}), {"examples": 8})
+    assert everything(store) == ({"examples": 8}, {"line": "2"}, {})
 
 
 def test_positions_may_be_numpys(make: Make) -> None:

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from nearline.gate import GuardSettings
 from nearline.glmix import GLMix, Safety
-from nearline.join import Action, Joined, Policy
-from nearline.loop._examples import LEARNS, NAMES, QUARANTINED, loosening
+from nearline.join import Policy
+from nearline.loop._examples import LEARNS, loosening
 from nearline.loop._held import Span, recalled
 from nearline.loop._learner import Learner
+from nearline.loop._relearn import relearn
 from nearline.loop._settings import Recording
-from nearline.loop._settle import Settled
 from nearline.loop._storage import Storage
-from nearline.loop._teach import UNFORESEEN, Teacher
+from nearline.loop._teach import Teacher
 from nearline.loop._versions import Versions
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +95,11 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
     recall = recalled(storage.examples, learner.held, storage.predictions.first)
     teacher.loosened = learner.loosened_before
     for start, batch in storage.examples.batches(learner.line.start):
-        joined, settled = _as_settled(batch)
-        known = np.flatnonzero(joined.prediction >= storage.predictions.first)
-        taken = storage.predictions.take(joined.prediction[known])
-        taught = teacher.teach(joined, settled, taken, known, recall.get(joined.prediction))
-        recall.set(joined.prediction[taught.learned], start + taught.learned)
-        recall.set(joined.prediction[taught.forgotten], np.full(len(taught.forgotten), -1))
+        relearn(teacher, recall, storage.predictions, batch, start)
         share = loosening(batch)
         if share is not None:
             teacher.loosen(start + batch.num_rows, share)
     return model
-
-
-def _as_settled(batch: Any) -> tuple[Joined, Settled]:
-    """A tick as it was settled, from its examples."""
-    action = np.array(batch.column("action").to_pylist())
-    label = batch.column("label").to_numpy(False)
-    previous = batch.column("previous").to_numpy(False)
-    undo = np.flatnonzero(~np.isnan(previous))
-    tried = ~np.asarray(pc.fill_null(pc.starts_with(batch.column("reason"), UNFORESEEN), False))
-    learns = tried & np.isin(action, (*LEARNS, QUARANTINED)) & np.isnan(previous) & ~np.isnan(label)
-    codes = {name: code for code, name in enumerate(NAMES)}
-    joined = Joined(
-        batch.column("prediction").to_numpy(),
-        pc.fill_null(batch.column("outcome"), -1).to_numpy(),
-        np.array([codes.get(name, Action.LEARN) for name in action.tolist()], np.uint8),
-        label.copy(), previous.copy(), np.zeros(len(action), np.uint8),
-    )  # fmt: skip
-    return joined, Settled(np.flatnonzero(learns), undo, previous[undo], np.zeros(0, np.int64))
 
 
 def _counted(storage: Storage, spans: tuple[Span, ...]) -> tuple[dict[str, float], int]:

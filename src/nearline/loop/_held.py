@@ -38,6 +38,19 @@ def recalled(examples: Log, spans: Iterable[Span], first: int) -> Recall:
     return recall
 
 
+def lived_through(alarms: Iterable[tuple[int, float]], held: Iterable[Span]) -> tuple[int, float]:
+    """End of the examples at the last alarm that a model with these spans has lived through, and its share.
+
+    What it holds one by one and learned before is corrected with what is left of it. (0, 0) where there was none.
+
+    >>> lived_through([(50, 1.0), (80, 0.5), (200, 1.0)], [(60, 100), (0, 60)])
+    (80, 0.5)
+    """
+    spans = tuple(held)
+    lived = [(0, 0.0), *(alarm for alarm in alarms if any(start < alarm[0] <= end for start, end in spans))]
+    return lived[-1]
+
+
 def effects(rows: Any) -> tuple[Ints, Ints]:
     """Rows of examples after which the model holds their label, and after which it holds none of their prediction."""
     label = rows.column("label").to_numpy() if isinstance(rows, pa.Table) else rows.column("label").to_numpy(False)

@@ -21,7 +21,9 @@ from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
 from nearline.glmix._persist import TABLES as MODEL_TABLES
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
-from nearline.loop._held import Span, recalled
+from nearline.loop._arrivals import Arrivals
+from nearline.loop._catch_up import CatchUp
+from nearline.loop._held import Span, lived_through, recalled
 from nearline.loop._lines import Line
 from nearline.loop._pending import Pending
 from nearline.loop._recall import NEVER, Recall
@@ -95,8 +97,12 @@ class Learner:
         self.storage, self.policy, self.safety, self.batch = storage, policy, safety, batch
         self._load, self._guard_settings, self._change_settings = load, guard, change
         self.counts: dict[str, int] = {}
+        self.used: set[tuple[int, int]] = set()
+        self.alarms: list[tuple[int, float]] = []
+        self.copies: list[Span] = []
         self._quiet_since = self._guarded = -np.inf
-        self._newest, self._heard = -np.inf, -np.inf
+        self.arrivals = Arrivals()
+        self._on: dict[str, Any] | None = None
 
     # -- where it stands ----------------------------------------------------------------------------------------------
 
@@ -129,8 +135,10 @@ class Learner:
         self.guard = _guard_from(self._guard_settings, meta["guard"])
         self.changed = meta.get("changed", "")
         self.alarms = [(end, share) for end, share in meta.get("alarms", ())]
+        self.copies = [(start, end) for start, end in meta.get("copies", ())]
+        self._on = meta["line"]
         self.storage.examples.truncate(positions["examples"])
-        self._newest, self._heard, self._committed = meta["newest"], meta["heard"], self.join.end
+        self.arrivals, self._committed = Arrivals(meta["newest"], meta["heard"]), self.join.end
         self._begin(meta.get("change"))
         self._teacher.rejected, self._teacher.pending = meta["rejected"], pending
         return True
@@ -162,21 +170,49 @@ class Learner:
         held
             Examples [start, end) that the base holds one by one, so that corrections can undo them.
         """
-        examples = self.storage.examples.end
-        self.used = getattr(self, "used", set())
-        self.line, self.entry, self.held = Line.after(base, self.used, examples), entry, tuple(held)
-        self.used = self.used | {(self.line.whole, self.line.batch)}
-        self.stale = self._load(base)
-        self.model = self.stale.replica()
+        examples, stale = self.storage.examples.end, self._load(base)
         if not hasattr(self, "join"):
             self.join = State(self.policy, self.storage.predictions.first)
             self.join.outcome_end = self.storage.outcomes.first
+        self._stand(Line.after(base, self.used, examples), entry, held, stale, stale.replica())
         self.recall = recalled(self.storage.examples, self.held, self.join.first)
-        self.guard = Guard(self._guard_settings)
-        self._guarded = -np.inf
-        self.alarms, self.changed = getattr(self, "alarms", []), ""
         self._begin(None)
         self._commit(Changes(clear=(*MODEL_TABLES, RECALL, LOOSE)), examples, now)
+
+    def catch_up(self, base: Version, cutoff: int, held: Iterable[Span]) -> CatchUp:
+        """A published fit, to learn on it what came after its cut-off; see `CatchUp`."""
+        spans = tuple(held)
+        return CatchUp(
+            base, self._load(base), cutoff, spans, self.storage, self.safety, copies=self.copies,
+            first=self.join.first, loosened=lived_through(self.alarms, spans),
+        )  # fmt: skip
+
+    def succeed(self, caught: CatchUp, entry: int, now: float) -> None:
+        """Serve and learn on from a published fit that has caught up, as a new line; one transaction.
+
+        Its examples are appended first. After a crash before the commit they are dropped, and the old line goes on.
+
+        Raises
+        ------
+        Conflict
+            The state is of another line than the one that was caught up with.
+        """
+        start = self.storage.examples.end
+        line = Line.after(caught.base, self.used, start)
+        end = caught.write(line)
+        self._stand(line, entry, caught.held, caught.stale, caught.model)
+        self.recall, alarms = caught.moved(start, self.join.first)
+        self.alarms = [*self.alarms, *alarms][-ALARMS:]
+        self.copies = [*self.copies, (start, end)] if end > start else self.copies
+        delta = dump_delta(caught.delta())
+        self._begin(None)
+        self._teacher.pending, self._teacher.rejected = caught.teacher.pending, caught.teacher.rejected
+        self._commit(Changes(clear=(*MODEL_TABLES, RECALL, LOOSE)) | Changes(delta), end, now)
+
+    def _stand(self, line: Line, entry: int, held: Iterable[Span], stale: GLMix, model: GLMix) -> None:
+        self.line, self.entry, self.held, self.stale, self.model = line, entry, tuple(held), stale, model
+        self.used = self.used | {(line.whole, line.batch)}
+        self.guard, self._guarded, self.changed = Guard(self._guard_settings), -np.inf, ""
 
     def follow(self, entry: int, now: float) -> None:
         """The registry's newest entry only names what is live already."""
@@ -192,12 +228,8 @@ class Learner:
 
     @property
     def loosened_before(self) -> tuple[int, float]:
-        """End of the examples at the last alarm that the line's base has lived through, and its share; (0, 0) for none.
-
-        What the base holds one by one and learned before it is corrected with what is left of it.
-        """
-        lived = [alarm for alarm in self.alarms if any(start < alarm[0] <= end for start, end in self.held)]
-        return lived[-1] if lived else (0, 0.0)
+        """The last change of the world that the line's base has lived through."""
+        return lived_through(self.alarms, self.held)
 
     @property
     def version(self) -> Version:
@@ -233,43 +265,16 @@ class Learner:
         outcomes = self.storage.outcomes.read(self.join.outcome_end, limit or self.batch)
         first = self.join.end
         predictions = self.storage.predictions.read(first).select(["time", "received"])
-        watermark = self._watermark(predictions, outcomes, now)
+        watermark = self.arrivals.watermark(
+            self.policy, predictions, outcomes, now, self.waiting > len(outcomes)
+        )  # fmt: skip
         rows = Outcomes.of_table(self.join.outcome_end, outcomes)
-        times = self._times(predictions)
+        times = self.arrivals.times(predictions)
         joined = step(self.join, first, times, rows, watermark)
         if not len(joined):
             self._commit_quietly(len(times), now)
             return None
         return self._learn(joined, outcomes.column("received").to_numpy(), now, quarantine)
-
-    def _times(self, predictions: pa.Table) -> Floats:
-        """Event times of new predictions. Rows that were never written have none; they lie beside the others and are
-        refused when they come up.
-        """
-        times = _plain(predictions, "time")
-        void = ~np.isfinite(times)
-        if void.any():
-            times = np.where(void, times[~void].min() if not void.all() else max(self._newest, 0.0), times)
-        return times
-
-    def _watermark(self, predictions: pa.Table, outcomes: pa.Table, now: float) -> float:
-        """The newest event seen, moved on by the clock while nothing comes, less the allowed lateness.
-
-        No event counts as newer than its arrival: one clock that is far ahead must not close everybody's windows. While
-        more outcomes wait than were read, time stands where the last of them arrived: they are not late.
-        """
-        for table in (predictions, outcomes):
-            received = np.nan_to_num(_plain(table, "received"), nan=now)
-            times = np.minimum(_plain(table, "time"), received)
-            times[~np.isfinite(times)] = -np.inf
-            newest = times.max(initial=-np.inf)
-            if newest > self._newest:
-                self._newest, self._heard = float(newest), float(received[times.argmax()])
-        idle = max(0.0, now - self._heard) if np.isfinite(self._heard) else 0.0
-        latest = self._newest + idle
-        if self.waiting > len(outcomes):
-            latest = min(latest, float(np.nan_to_num(_plain(outcomes, "received"), nan=-np.inf).max(initial=-np.inf)))
-        return self.policy.watermark(latest)
 
     def _learn(self, joined: Joined, received: Floats, now: float, quarantine: str) -> Tick:
         log = self.storage.predictions
@@ -346,8 +351,8 @@ class Learner:
         meta: dict[str, Any] = {
             "line": self.line.to_dict(), "entry": self.entry, "held": self.held, "used": sorted(self.used),
             "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
-            "newest": self._newest, "heard": self._heard, "change": self.change.state(), "changed": self.changed,
-            "alarms": self.alarms,
+            "newest": self.arrivals.newest, "heard": self.arrivals.heard, "change": self.change.state(),
+            "changed": self.changed, "alarms": self.alarms, "copies": self.copies,
         }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
             meta["guard"], self._guarded = self.guard.state(), now
@@ -356,7 +361,8 @@ class Learner:
             LOOSE: self._teacher.pending.changes(),
         }  # fmt: skip
         positions = {"examples": examples, "predictions": self.join.end, "outcomes": self.join.outcome_end}
-        self.storage.state.commit(changes | Changes(tables, meta=meta), positions)
+        self.storage.state.commit(changes | Changes(tables, meta=meta, expected={"line": self._on}), positions)
+        self._on = meta["line"]
         self.join.committed()
         self.recall.committed()
         self._teacher.pending.committed()
@@ -373,11 +379,6 @@ def _guard_from(settings: GuardSettings, state: Mapping[str, Any]) -> Guard:
 
 def _place(part: Any) -> str:
     return str(getattr(part, "folder", type(part).__name__))
-
-
-def _plain(table: pa.Table, name: str) -> Floats:
-    found: Floats = table.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy().copy()
-    return found
 
 
 def _keyed(pages: Mapping[int, bytes], dropped: list[int]) -> dict[bytes, bytes | None]:

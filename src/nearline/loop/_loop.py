@@ -18,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline._errors import NearlineError, StateError
+from nearline._errors import Conflict, NearlineError, StateError
 from nearline.features import RowEncoder
 from nearline.gate import ChangeSettings, GuardSettings
 from nearline.glmix import GLMix, Safety, Scorer
 from nearline.join import Policy
+from nearline.loop._handover import Handover
 from nearline.loop._learner import Learner, Tick
 from nearline.loop._meters import Busiest, Freshness
 from nearline.loop._settings import Pace, Recording
@@ -31,12 +32,13 @@ from nearline.loop._storage import Storage
 from nearline.loop._versions import Versions
 from nearline.loop._warm import warm
 from nearline.serve import Limits, Live
-from nearline.store import Log, Recorder, Version, predictions_schema
+from nearline.store import Change, Recorder, Version, first_at, predictions_schema
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
 HOUSE_SECONDS, COMPACT_SECONDS = 30.0, 600.0
 WARM_ROWS = 8
+REPLACED = "as it was when another version was published"
 
 
 class Loop:
@@ -87,6 +89,7 @@ class Loop:
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
                 change=change, batch=pace.batch,
             )  # fmt: skip
+            self.handover = Handover(self.learner, self._versions, pace.lag, clock)
             if not self.learner.restore():
                 self.learner.begin(entry.version, entry.number, self.started, self._versions.held(entry.version))
             self._follow()
@@ -168,7 +171,10 @@ class Loop:
         return self._versions.summary(self.live.scorer.version)
 
     def publish(self, version: str, why: str, who: str) -> str:
-        """Make a registered version the live one; served from when this returns."""
+        """Make a registered version the live one; the name of what is served now.
+
+        A fit of which examples came since is served as soon as it has learned them; any other from when this returns.
+        """
         with self._turn:
             self._mend()
             named = Version.parse(version)
@@ -214,6 +220,7 @@ class Loop:
             self._follow()
         while self.learns and self._tick() and not self._stop.is_set():
             pass
+        self._hand_over()
         if self.learns and now - self._kept >= self.pace.snapshot:
             self._kept = now
             self._snapshot("kept every so often")
@@ -229,6 +236,7 @@ class Loop:
     def _mend(self) -> None:
         """After a tick that failed: what it left in memory is worth nothing, the last commit is."""
         if self._broken:
+            self.handover.drop()
             self.learner.restore()
             if self.live.scorer.version != str(self.learner.version):
                 self._serve()
@@ -253,7 +261,7 @@ class Loop:
         if tick.changed:
             _logger.warning("the world has changed, and every entity lets go of its certainty: %s", tick.changed)
         verdict = self.learner.guard.verdict()
-        if self.guarded and verdict.action == "roll back":
+        if self.guarded and verdict.action == "roll back" and self.handover.coming is None:
             _logger.warning("rolling back to %s: %s", self.learner.line.base, verdict.reason)
             self._go_back(self.learner.line.base, verdict.reason, "guard")
             self.rolled_back = verdict.reason
@@ -292,13 +300,42 @@ class Loop:
     # -- versions -----------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Serve what the registry says is live, where that is news."""
-        entry = self._versions.pointer()
-        if entry.number == self.learner.entry:
+        """Serve what the registry says is live, where that is news; a fit only once it has caught up."""
+        entry = self.handover.news()
+        if entry is None:
             return
-        self._register("as it was when another version was published")
-        self.rolled_back = ""
+        if self.handover.stays(entry):
+            self.handover.stay(entry)
+            return
+        self.handover.drop()
+        if self.handover.begin(entry):
+            self._hand_over()
+            return
+        self._register(REPLACED)
         self.learner.begin(entry.version, entry.number, self.clock(), self._versions.held(entry.version))
+        self._gone_over(entry)
+
+    def _hand_over(self) -> None:
+        """Learn what came since the published fit's cut-off, for a while; serve it once nothing is left."""
+        try:
+            ready = self.handover.go_on()
+        except Exception as error:
+            self.handover.refuse(_worded(error))
+            return
+        entry, caught = self.handover.entry, self.handover.caught
+        if not ready or entry is None or caught is None or self.handover.news() is not None:
+            return
+        self._register(REPLACED)
+        try:
+            self.learner.succeed(caught, entry.number, self.clock())
+        except BaseException:
+            self._broken = True
+            raise
+        self.handover.drop()
+        self._gone_over(entry)
+
+    def _gone_over(self, entry: Change) -> None:
+        self.rolled_back = ""
         if hasattr(self, "live"):
             self._serve()
         _logger.info("version %s is live: %s by %s (%s)", entry.version, entry.action, entry.who, entry.why)
@@ -316,10 +353,12 @@ class Loop:
         return version
 
     def _snapshot(self, why: str) -> None:
-        """Keep a version and name it the live one, which it is."""
-        version = self._register(why)
-        if version is not None:
-            self.learner.follow(self._versions.publish(version, "learner", why).number, self.clock())
+        """Keep a version and name it the live one, unless another was published that is not served yet."""
+        version, entry = self._register(why), self._versions.pointer()
+        if version is not None and entry.number == self.learner.entry:
+            with suppress(Conflict):
+                named = self._versions.publish(version, "learner", why, entry.version)
+                self.learner.follow(named.number, self.clock())
 
     def _go_back(self, to: Version | None, why: str, who: str) -> None:
         self._snapshot("as it was before a roll back")
@@ -337,24 +376,15 @@ class Loop:
             if compact:
                 log.compact()
             if self.recording.retention is not None:
-                log.retain(min(needed, _first_received(log, now - self.recording.retention)))
+                # Examples go by their prediction's time.
+                column = "received" if "received" in log.schema.names else "time"
+                log.retain(min(needed, first_at(log, now - self.recording.retention, column)))
         self._versions.retain(self.learner.line.base)
         pa.default_memory_pool().release_unused()  # sealing takes tens of megabytes for a moment
 
 
 def _worded(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _first_received(log: Log, time: float) -> int:
-    """Position of the first row that was received at a time or later; examples go by their prediction's time."""
-    column = "received" if "received" in log.schema.names else "time"
-    low, high = log.first, log.end
-    while low < high:
-        middle = (low + high) // 2
-        found = log.take([middle]).column(column)[0].as_py()
-        low, high = (middle + 1, high) if found is not None and found < time else (low, middle)
-    return low
 
 
 def predictions_of(model: GLMix) -> Any:

@@ -68,6 +68,19 @@ class Recall:
                 self.dirty.discard(page)
                 self.dropped.add(page)
 
+    def move(self, beyond: int, to: int, first: int) -> None:
+        """Positions from `beyond` on become those from `to` on; pages that end before prediction `first` are dropped.
+
+        >>> recall = Recall()
+        >>> recall.set(np.array([3, 4]), np.array([7, 1_000_002]))
+        >>> recall.move(1_000_000, 50, 0)
+        >>> recall.get(np.array([3, 4])).tolist()
+        [7, 52]
+        """
+        for held in self._pages.values():
+            held[held >= beyond] += to - beyond
+        self.drop([page for page in self._pages if (page + 1) * ROWS <= first])
+
     def changes(self) -> tuple[dict[int, bytes], list[int]]:
         """Pages to put (little-endian int64, `ROWS` each) and page numbers to delete since `committed`."""
         return {page: self._pages[page].astype("<i8").tobytes() for page in sorted(self.dirty)}, sorted(self.dropped)

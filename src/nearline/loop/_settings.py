@@ -38,6 +38,9 @@ class Pace:
         So many of the latest versions stay on disk; the live one and its base always do.
     follow : float
         How often the registry is looked at for a version that was published or rolled back elsewhere.
+    lag : int
+        A fit that is published learns what came since its cut-off before it is served: so many examples at a time
+        between ticks, and the last so many in one go with the swap.
 
     Raises `ConfigError` for a value out of range.
 
@@ -50,10 +53,11 @@ class Pace:
     snapshot: float = 600.0
     keep: int = 20
     follow: float = 0.1
+    lag: int = 5_000
 
     def __post_init__(self) -> None:
         _positive(self, "tick", "snapshot", "follow")
-        _at_least_one(self, "batch", "keep")
+        _at_least_one(self, "batch", "keep", "lag")
 
 
 @dataclass(frozen=True, slots=True)

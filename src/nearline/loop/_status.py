@@ -54,9 +54,15 @@ def status(loop: Loop) -> dict[str, Any]:
             "reason": loop.rolled_back or verdict.reason,
             "changes": learner.counts.get(LOOSENED, 0), "change": learner.changed,
         },
-        "versions": {"live": scorer.version, "history": loop.history()},
+        "versions": {"live": scorer.version, "coming": _coming(loop), "history": loop.history()},
         "busiest": busiest(loop),
     }  # fmt: skip
+
+
+def _coming(loop: Loop) -> dict[str, Any] | None:
+    """The published version that is not served yet, and how many examples it has still to learn."""
+    coming = loop.handover.coming
+    return None if coming is None else {"version": str(coming), "behind": loop.handover.behind}
 
 
 def busiest(loop: Loop) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,6 @@ from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
 from nearline.loop._pending import Pending
 from nearline.loop._settle import Settled
 from nearline.loop._shadow import Shadow, shadow
-from nearline.store import Log
 
 Ints = NDArray[np.int64]
 
@@ -74,6 +73,13 @@ def surprising(safety: Safety, found: Surprise) -> bool:
     return evident and (found.excess > safety.excess or abs(found.shift) > safety.shift)
 
 
+class Examples(Protocol):
+    """What was taught before, by position; a `Log` is one."""
+
+    def take(self, positions: Ints) -> Any:
+        """Table of the rows at positions, in that order."""
+
+
 class Teacher:
     """Teaches one model; `examples` and `recall` say what it was taught before.
 
@@ -83,7 +89,7 @@ class Teacher:
         The line's base, never touched: it is scored beside the learner.
     """
 
-    def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Log) -> None:
+    def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Examples) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
         self._stale = Scorer(stale, "stale")
         self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0

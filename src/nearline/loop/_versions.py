@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 from nearline._errors import ConfigError, StateError
@@ -52,6 +53,14 @@ class Versions:
             at = record.parent
         return spans
 
+    def cutoff(self, version: Version) -> int | None:
+        """Position of the first example that a fit has not consumed; None for a version that is no such fit."""
+        return self.record(version).positions.get("examples") if version.nearline == 0 else None
+
+    def named(self, entry: int) -> Version | None:
+        """The version that an entry of the history is about."""
+        return next((change.version for change in self._registry.history() if change.number == entry), None)
+
     def known(self, version: Version) -> bool:
         """Whether a version of this name was registered."""
         return any(record.version == version for record in self._registry.versions())
@@ -81,13 +90,13 @@ class Versions:
             staged, version, who="learner", why=why, parent=parent, metrics=metrics, positions=positions
         )
 
-    def publish(self, version: Version, who: str, why: str) -> Change:
-        """Make a version live."""
-        return self._registry.publish(version, who=who, why=why)
+    def publish(self, version: Version, who: str, why: str, expected: Version | EllipsisType = ...) -> Change:
+        """Make a version live; only if `expected` is, where that is given."""
+        return self._registry.publish(version, who=who, why=why, expected=expected)
 
-    def rollback(self, to: Version | None, who: str, why: str) -> Change:
-        """Make an earlier version live again."""
-        return self._registry.rollback(to, who=who, why=why)
+    def rollback(self, to: Version | None, who: str, why: str, expected: Version | EllipsisType = ...) -> Change:
+        """Make an earlier version live again; only if `expected` is, where that is given."""
+        return self._registry.rollback(to, who=who, why=why, expected=expected)
 
     def retain(self, *also: Version) -> None:
         """Prune old versions; what is live, its base and `also` stay."""

@@ -22,7 +22,7 @@ import lmdb
 import msgspec
 
 from nearline._errors import StateError
-from nearline.store._state import Changes, Snapshot, Table, Value, check
+from nearline.store._state import Changes, Snapshot, Table, Value, check, require
 
 T = TypeVar("T")
 
@@ -93,6 +93,8 @@ class LmdbStateStore:
         ------
         DataError
             See `nearline.store._state.check`.
+        Conflict
+            Settings are not as `Changes.expected` says.
         StateError
             The disk is full or cannot be written: nothing of the commit is there, and it may be tried again.
         """
@@ -101,18 +103,25 @@ class LmdbStateStore:
         check(changes, positions)
         tables = {name: _sealed(table) for name, table in _all_tables(changes, positions).items()}
         with self._turn, _explained(self.folder):
-            self._growing(lambda: self._write(tables, changes.clear))
+            self._growing(lambda: self._write(tables, changes))
 
-    def _write(self, tables: Mapping[str, list[tuple[bytes, bytes | None]]], clear: Iterable[str]) -> None:
+    def _write(self, tables: Mapping[str, list[tuple[bytes, bytes | None]]], changes: Changes) -> None:
         for name in tables:
             if name not in self._tables:
                 self._tables[name] = self._environment.open_db(name.encode())
         with self._environment.begin(write=True) as transaction:
-            for name in clear:
+            if changes.expected:
+                require(changes.expected, self._settings(transaction, changes.expected))
+            for name in changes.clear:
                 if name in self._tables:
                     transaction.drop(self._tables[name], delete=False)
             for name, entries in tables.items():
                 _put(transaction, self._tables[name], entries)
+
+    def _settings(self, transaction: Any, names: Iterable[str]) -> dict[str, Any]:
+        """Settings as a write transaction finds them, those that are there."""
+        raw = {name: transaction.get(name.encode(), db=self._tables[_META]) for name in names if _META in self._tables}
+        return {name: msgspec.msgpack.decode(value[:-_SUM]) for name, value in raw.items() if value is not None}
 
     def _growing(self, action: Callable[[], T]) -> T:
         """Do something, with twice the address space as long as it does not fit; what did not fit was undone."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from nearline._errors import DataError
+from nearline._errors import Conflict, DataError
 
 Value: TypeAlias = bytes | bytearray | memoryview
 Table: TypeAlias = Mapping[bytes, bytes]
@@ -35,6 +35,9 @@ class Changes:
         Settings by name, of the kinds that JSON has, and bytes; None deletes one.
     clear
         Tables that are emptied first.
+    expected
+        Compare and set: settings that must be as said, None for absent; else the commit is refused with `Conflict`, as
+        what it changes was computed on another state.
 
     Examples
     --------
@@ -45,11 +48,13 @@ class Changes:
     tables: Mapping[str, Mapping[bytes, Value | None]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     clear: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, other: Changes) -> Changes:
         """Both in one transaction; the other's value wins where both have one. All clearing comes first."""
         tables = {name: {**self.tables.get(name, {}), **other.tables.get(name, {})} for name in self._names(other)}
-        return Changes(tables, {**self.meta, **other.meta}, tuple(dict.fromkeys(self.clear + other.clear)))
+        clear, expected = tuple(dict.fromkeys(self.clear + other.clear)), {**self.expected, **other.expected}
+        return Changes(tables, {**self.meta, **other.meta}, clear, expected)
 
     def _names(self, other: Changes) -> list[str]:
         return list(dict.fromkeys([*self.tables, *other.tables]))
@@ -77,7 +82,13 @@ class StateStore(Protocol):
     """Tables, settings and positions that change by whole transactions: one writer, any number of readers."""
 
     def commit(self, changes: Changes, positions: Mapping[str, int]) -> None:
-        """Make changes and positions durable together, or neither; positions that are not named stay."""
+        """Make changes and positions durable together, or neither; positions that are not named stay.
+
+        Raises
+        ------
+        Conflict
+            Settings are not as `Changes.expected` says; nothing was written.
+        """
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """A consistent view for as long as the block runs; keep it short, as it holds back space from reuse."""
@@ -110,6 +121,19 @@ def check(changes: Changes, positions: Mapping[str, int]) -> None:
             msgspec.msgpack.encode(value)
         except (TypeError, OverflowError) as error:
             raise DataError(f"setting {name!r}: {error}", fix="use numbers, strings, lists and dicts") from None
+
+
+def require(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise `Conflict` unless the settings that were found are as expected, None for absent.
+
+    >>> require({"line": "1.0"}, {"line": "1.0", "used": 3})
+    """
+    for name, value in expected.items():
+        if found.get(name) != _plain(value):
+            raise Conflict(
+                f"setting {name!r} of the state is {found.get(name)!r}, not {_plain(value)!r}: what was to be "
+                "committed was computed on another state; read it anew and compute again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +172,7 @@ class MemoryStateStore:
         check(changes, positions)
         with self._turn:
             old = self._view
+            require(changes.expected, old.meta)
             tables = {name: table for name, table in old.tables.items() if name not in changes.clear}
             for name, new in changes.tables.items():
                 tables[name] = _merged(tables.get(name, {}), new)
