@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from nearline.gate import Verdict
 from nearline.glmix import GLMix, Safety
-from nearline.loop._audit import _as_settled
 from nearline.loop._events import events
 from nearline.loop._examples import loosening
 from nearline.loop._recall import NEVER
+from nearline.loop._relearn import as_settled
 from nearline.loop._settle import Settled
 from nearline.loop._teach import Teacher
 from nearline.loop._trial import Cost, Gating, Trial
@@ -98,7 +98,7 @@ class _Player:
         """Margins (n) of the rows before they are learned, NaN where none was learned of them; then learn."""
         share = loosening(batch)
         rows = batch if share is None else batch.slice(0, batch.num_rows - 1)
-        joined, settled = _as_settled(rows)
+        joined, settled = as_settled(rows)
         taken = self._log.take(joined.prediction)
         scored = None if self._by_event else self._model.decision_function(pa.table(events(taken, self._model)))
         n, none = len(joined), np.zeros(0, np.int64)
