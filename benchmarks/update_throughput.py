@@ -151,7 +151,8 @@ def _prepared(task: _entities.Task) -> tuple[Any, ...]:
 
 def _update(prepared: tuple[Any, ...], threads: int) -> tuple[Any, Any, float]:
     codes, design, y, E, d = prepared
-    mean, cov = np.zeros((E, d)), np.tile(pack(np.eye(d)), (E, 1))
+    # Full, not zeros: a state that is in memory before the clock starts, as lambda-learner's models are.
+    mean, cov = np.full((E, d), 0.0), np.tile(pack(np.eye(d)), (E, 1))
     ones, zeros = np.ones(len(y)), np.zeros(len(y))
     start = time.perf_counter()
     result = update_block(codes, design, y, ones, zeros, mean, cov, link=LOGIT, threads=threads)

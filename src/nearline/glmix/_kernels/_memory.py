@@ -93,7 +93,7 @@ class Pairs(NamedTuple):
     def of(cls, d: int) -> Pairs:
         """Memory for d dimensions."""
         e = d + _SPARE
-        return cls(_matrix(3, e), _matrix(8 * 3, e), _matrix(_PAIR_FIELDS, 8), np.zeros((8, 2), np.int64))
+        return cls(_aligned(3, e), _aligned(8 * 3, e), _aligned(_PAIR_FIELDS, 8), np.zeros((8, 2), np.int64))
 
 
 class Full(NamedTuple):
@@ -158,3 +158,12 @@ def _vector(n: int) -> Floats:
 
 def _matrix(rows: int, columns: int) -> Floats:
     return np.zeros(rows * columns + _APART)[: rows * columns].reshape(rows, columns)
+
+
+def _aligned(rows: int, columns: int) -> Floats:
+    """A matrix whose rows begin with a cache line: no four or eight numbers at a multiple of as many span two."""
+    line = 64 // 8
+    columns = -(-columns // line) * line
+    room = np.zeros(rows * columns + _APART + line)
+    first = -(room.ctypes.data // 8) % line
+    return room[first : first + rows * columns].reshape(rows, columns)

@@ -36,26 +36,84 @@ def fetch_lines(start: int, size: int) -> None:
 
 
 @njit(**INLINE)
-def add_block(cov: Any, j: int, b: Any, r: Any, x: Any, y: Any, v: Any, u: Any, diagonal: Any) -> None:
-    """What four rows j … j + 3 of S, at `b`, add to v = S x and u = S y; `r` is what they hold from column j."""
-    b0, b1, b2, b3 = b
+def along_rows(c: Any, xk: Any, p: Any) -> Any:
+    """Four sums p plus what four rows c hold beside xk."""
+    return fma(c[0], xk, p[0]), fma(c[1], xk, p[1]), fma(c[2], xk, p[2]), fma(c[3], xk, p[3])
+
+
+@njit(**INLINE)
+def down_columns(c: Any, f: Any, vk: Any) -> Any:
+    """The sums vk and four rows c by their factors f: vk comes last, so that these rows need not wait for it."""
+    return fma(c[0], f[0], fma(c[1], f[1], fma(c[2], f[2], fma(c[3], f[3], vk))))
+
+
+@njit(**INLINE)
+def four_rows(cov: Any, b: Any, k: Any) -> Any:
+    """Columns k … k + 3 of the four rows at b."""
+    return take(cov, b[0] + k), take(cov, b[1] + k), take(cov, b[2] + k), take(cov, b[3] + k)
+
+
+@njit(**INLINE)
+def factors(x: Any, j: int) -> Any:
+    """The numbers x_j … x_j+3, each in four lanes."""
+    return spread(x[j]), spread(x[j + 1]), spread(x[j + 2]), spread(x[j + 3])
+
+
+@njit(**INLINE)
+def at_diagonal(r: Any, f: Any, p: Any) -> Any:
+    """A product's four numbers beside the 4 × 4 block r on the diagonal, from its factors f and the sums p before it."""
     r0, r1, r2, r3 = r
-    f0, f1, f2, f3 = spread(x[j]), spread(x[j + 1]), spread(x[j + 2]), spread(x[j + 3])
-    g0, g1, g2, g3 = spread(y[j]), spread(y[j + 1]), spread(y[j + 2]), spread(y[j + 3])
-    p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = spread(0.0)
-    for k in range(0, j, 4):
-        xk, yk = take(x, k), take(y, k)
-        c0, c1, c2, c3 = take(cov, b0 + k), take(cov, b1 + k), take(cov, b2 + k), take(cov, b3 + k)
-        p0, p1, p2, p3 = fma(c0, xk, p0), fma(c1, xk, p1), fma(c2, xk, p2), fma(c3, xk, p3)
-        q0, q1, q2, q3 = fma(c0, yk, q0), fma(c1, yk, q1), fma(c2, yk, q2), fma(c3, yk, q3)
-        # What is there comes last, so that these four rows need not wait for the four before.
-        put(v, k, fma(c0, f0, fma(c1, f1, fma(c2, f2, fma(c3, f3, take(v, k))))))
-        put(u, k, fma(c0, g0, fma(c1, g1, fma(c2, g2, fma(c3, g3, take(u, k))))))
     # What lies beyond a row's diagonal is the next row's beginning: symmetry fills it in.
     s0, s1, s2 = mirrored(r0, r1, r2, r3, 0), mirrored(r0, r1, r2, r3, 1), mirrored(r0, r1, r2, r3, 2)
-    put(v, j, fma(s0, f0, fma(s1, f1, fma(s2, f2, fma(r3, f3, totals(p0, p1, p2, p3))))))
-    put(u, j, fma(s0, g0, fma(s1, g1, fma(s2, g2, fma(r3, g3, totals(q0, q1, q2, q3))))))
-    put(diagonal, j, diagonal_of(r0, r1, r2, r3))
+    return down_columns((s0, s1, s2, r3), f, totals(p[0], p[1], p[2], p[3]))
+
+
+@njit(**INLINE)
+def add_block(cov: Any, j: int, b: Any, r: Any, x: Any, y: Any, v: Any, u: Any, diagonal: Any) -> None:
+    """What four rows j … j + 3 of S, at `b`, add to v = S x and u = S y; `r` is what they hold from column j."""
+    f, g, zero = factors(x, j), factors(y, j), spread(0.0)
+    p = q = (zero, zero, zero, zero)
+    for k in range(0, j, 4):
+        c = four_rows(cov, b, k)
+        p, q = along_rows(c, take(x, k), p), along_rows(c, take(y, k), q)
+        put(v, k, down_columns(c, f, take(v, k)))
+        put(u, k, down_columns(c, g, take(u, k)))
+    put(v, j, at_diagonal(r, f, p))
+    put(u, j, at_diagonal(r, g, q))
+    put(diagonal, j, diagonal_of(r[0], r[1], r[2], r[3]))
+
+
+@njit(**INLINE)
+def add_two_blocks(
+    cov: Any, j: int, b: Any, lower: Any, r: Any, s: Any, x: Any, y: Any, v: Any, u: Any, diagonal: Any
+) -> None:  # fmt: skip
+    """`add_block` of the rows at `b` and of the next four, at `lower`, to the bit: v and u are moved once for both."""
+    i, zero = j + 4, spread(0.0)
+    f, g, h, e = factors(x, j), factors(y, j), factors(x, i), factors(y, i)
+    p = q = t = w = (zero, zero, zero, zero)
+    for k in range(0, j, 4):
+        xk, yk = take(x, k), take(y, k)
+        c = four_rows(cov, b, k)
+        p, q = along_rows(c, xk, p), along_rows(c, yk, q)
+        vk, uk = down_columns(c, f, take(v, k)), down_columns(c, g, take(u, k))
+        c = four_rows(cov, lower, k)
+        t, w = along_rows(c, xk, t), along_rows(c, yk, w)
+        put(v, k, down_columns(c, h, vk))
+        put(u, k, down_columns(c, e, uk))
+    c = four_rows(cov, lower, j)
+    t, w = along_rows(c, take(x, j), t), along_rows(c, take(y, j), w)
+    put(v, j, down_columns(c, h, at_diagonal(r, f, p)))
+    put(u, j, down_columns(c, e, at_diagonal(r, g, q)))
+    put(v, i, at_diagonal(s, h, t))
+    put(u, i, at_diagonal(s, e, w))
+    put(diagonal, j, diagonal_of(r[0], r[1], r[2], r[3]))
+    put(diagonal, i, diagonal_of(s[0], s[1], s[2], s[3]))
+
+
+@njit(**INLINE)
+def rows_from(b: int, j: int) -> Any:
+    """Where rows j … j + 3 begin, the first at b."""
+    return b, b + j + 1, b + 2 * j + 3, b + 3 * j + 6
 
 
 @njit(**INNER)
@@ -64,13 +122,15 @@ def times_two(cov: Any, d: int, ahead: int, width: int, x: Any, y: Any, v: Any, 
 
     On the way, the covariance `ahead` of numbers of `width` bytes starts loading: all at once would fill every buffer.
     """
-    whole, b0 = d - d % 4, 0
-    for j in range(0, whole, 4):
+    whole, paired, b0 = d - d % 4, d - d % 8, 0
+    for j in range(0, paired, 8):
+        fetch_lines(ahead + width * b0, width * (8 * j + 36))
+        b, lower, b0 = rows_from(b0, j), rows_from(b0 + 4 * j + 10, j + 4), b0 + 8 * j + 36
+        add_two_blocks(cov, j, b, lower, four_rows(cov, b, j), four_rows(cov, lower, j + 4), x, y, v, u, diagonal)
+    for j in range(paired, whole, 4):
         fetch_lines(ahead + width * b0, width * (4 * j + 10))
-        b1, b2, b3 = b0 + j + 1, b0 + 2 * j + 3, b0 + 3 * j + 6
-        r = take(cov, b0 + j), take(cov, b1 + j), take(cov, b2 + j), take(cov, b3 + j)
-        add_block(cov, j, (b0, b1, b2, b3), r, x, y, v, u, diagonal)
-        b0 = b3 + j + 4
+        b, b0 = rows_from(b0, j), b0 + 4 * j + 10
+        add_block(cov, j, b, four_rows(cov, b, j), x, y, v, u, diagonal)
     if whole == d:
         return
     # A last block of fewer rows: its missing ones are read where its last one is, against zeros in x and y.

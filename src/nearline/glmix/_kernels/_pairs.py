@@ -57,7 +57,7 @@ from nearline.glmix._kernels._pair_products import downdate_two, fetch_lines, ti
 from nearline.glmix._kernels._rows import LABEL, OFFSET, WEIGHT, Batch, Groups, lay_rows
 from nearline.glmix._kernels._scalar import LOGIT, loss
 
-AHEAD = 3
+AHEAD = 5
 """Entities between the one whose memory is asked for and the one that is updated."""
 
 
