@@ -61,7 +61,7 @@ def factors(x: Any, j: int) -> Any:
 
 @njit(**INLINE)
 def at_diagonal(r: Any, f: Any, p: Any) -> Any:
-    """A product's four numbers beside the 4 × 4 block r on the diagonal, from its factors f and the sums p before it."""
+    """A product's four numbers beside the 4 × 4 block r on the diagonal: its factors f, the sums p before it."""
     r0, r1, r2, r3 = r
     # What lies beyond a row's diagonal is the next row's beginning: symmetry fills it in.
     s0, s1, s2 = mirrored(r0, r1, r2, r3, 0), mirrored(r0, r1, r2, r3, 1), mirrored(r0, r1, r2, r3, 2)
