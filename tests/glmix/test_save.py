@@ -352,7 +352,7 @@ def test_a_save_that_fails_leaves_the_old_model_and_no_litter(saved: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_save, "_sync", full)
+    monkeypatch.setattr(_save, "sync", full)
     with pytest.raises(OSError, match="No space left"):
         model.save(saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

@@ -17,6 +17,7 @@ from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
 
 if TYPE_CHECKING:
+    from nearline.deep._glmix import Calibration, DeepGLMix, Fitted
     from nearline.deep._inputs import Inputs
     from nearline.deep._network import Network
 
@@ -24,7 +25,10 @@ __all__ = [
     "DCN",
     "DLRM",
     "MLP",
+    "Calibration",
     "Custom",
+    "DeepGLMix",
+    "Fitted",
     "Information",
     "InputShape",
     "Inputs",
@@ -36,7 +40,13 @@ __all__ = [
 ]
 
 # What needs torch arrives when it is first used, so that a clear error can name the extra.
-_HOMES = {"Inputs": "_inputs", "Network": "_network"}
+_HOMES = {
+    "Calibration": "_glmix",
+    "DeepGLMix": "_glmix",
+    "Fitted": "_glmix",
+    "Inputs": "_inputs",
+    "Network": "_network",
+}
 
 
 def __getattr__(name: str) -> Any:

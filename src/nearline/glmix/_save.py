@@ -51,9 +51,9 @@ def replace_folder(folder: Path, write: Callable[[Path], dict[str, Any]]) -> Pat
         manifest = write(Path(aside))
         for entry in manifest["files"].values():
             (Path(aside) / entry["name"]).replace(folder / entry["name"])
-        _sync(folder)
+        sync(folder)
         (Path(aside) / MANIFEST).replace(folder / MANIFEST)
-    _sync(folder)
+    sync(folder)
     kept = {MANIFEST, *(entry["name"] for entry in manifest["files"].values())}
     for path in folder.iterdir():
         if _is_ours(path) and path.name not in kept:
@@ -72,7 +72,7 @@ def _is_ours(path: Path) -> bool:
     return name == MANIFEST or parts or name.startswith(ASIDE)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make what was written to a file, or renamed in a folder, survive a power cut."""
     if path.is_dir() and os.name != "posix":
         return
@@ -104,7 +104,7 @@ def write_parts(about: Mapping[str, Any], tensors: dict[str, Any], encoder: Enco
     manifest = {"format": FORMAT, **about, "vocabulary": vocabulary, "files": files}
     manifest["checksum"] = _checksum(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=plain), encoding="utf-8")
-    _sync(folder / MANIFEST)
+    sync(folder / MANIFEST)
     return manifest
 
 
@@ -112,7 +112,7 @@ def _named_by_content(folder: Path, part: str) -> dict[str, Any]:
     path = folder / part
     digest = _digest(path)
     name = f"{part}-{digest['sha256'][:16]}{PARTS[part]}"
-    _sync(path.rename(folder / name))
+    sync(path.rename(folder / name))
     return {"name": name, **digest}
 
 
