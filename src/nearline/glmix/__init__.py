@@ -15,6 +15,7 @@ from nearline.glmix._safety import Safety, Surprise
 from nearline.glmix._scorer import Draw, Scorer, Scores
 from nearline.glmix._stream import Learned
 from nearline.glmix._try_learn import Verdicts
+from nearline.glmix._update import Updated
 
 __all__ = [
     "Coefficient",
@@ -38,6 +39,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "Surprise",
+    "Updated",
     "Verdicts",
     "dump_delta",
     "loosen",

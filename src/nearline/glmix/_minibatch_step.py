@@ -6,12 +6,13 @@ Each entity solves
 
 with o_n everything else in the score, made of the other blocks' current means (Gauss-Seidel), and (m, P) its posterior
 before the batch, relaxed to the time of its last row. Where a block forgets, a row that is older than that by s weighs
-2^(−s/τ).
+2^(−s/τ). With a `Past`, it is the update of every block from a slice: (m, P) weighs the past besides, and H is
+evaluated once, where all blocks have come to rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from nearline.glmix import _fold, _layout, _links, _replay
 from nearline.glmix._block import Grouping, group
 from nearline.glmix._codes import NEVER, PER_UPDATE
 from nearline.glmix._lowrank_block import solve_block
+from nearline.glmix._past import Past
 from nearline.glmix._replay import Progress
 from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
@@ -50,6 +52,15 @@ class _Before:
         block.last[self.codes], block.counts[self.codes] = self.last, self.counts
 
 
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """How many cycles a batch may take over the blocks, and what its past counts (None: in full, mini-batch mode)."""
+
+    cycles: int = 1
+    tolerance: float = 0.0
+    past: Past | None = None
+
+
 def learn(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, *, cycles: int = 1, threads: int = 1,
     locked: frozenset[str] = frozenset(),
@@ -59,21 +70,29 @@ def learn(
     A row is learned by all blocks or by none: when an entity's solve fails, the batch is taken back and learned without
     that entity's rows. Blocks named in `locked` count with their means and stay as they are.
     """
+    return descend(blocks, n_slots, design, link, Descent(cycles), threads, locked)[0]
+
+
+def descend(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, descent: Descent, threads: int,
+    locked: frozenset[str],
+) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
+    """`learn`, by a descent: also how far each cycle moved the scores (root mean square)."""
     refused = np.zeros(0, np.int64)
     if design.rows == 0:
-        return refused
+        return refused, ()
     for _ in range(MAX_ATTEMPTS):
         kept = _without(design, refused)
         groups = [_grouping(block, kept) for block in blocks]
         before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
-        failed = _step(blocks, n_slots, kept, groups, link, cycles, threads, locked)
+        failed, moved = _step(blocks, n_slots, kept, groups, link, descent, threads, locked)
         for block, old in zip(blocks, before):
             if len(failed) or block.name in locked:
                 old.restore(block)
         if not len(failed):
-            return refused
+            return refused, moved
         refused = np.union1d(refused, failed)
-    return np.flatnonzero(design.weight > 0)
+    return np.flatnonzero(design.weight > 0), ()
 
 
 def replay(
@@ -103,32 +122,75 @@ def _grouping(block: Block, design: Design) -> Grouping:
 
 
 def _step(
-    blocks: Sequence[Block], n_slots: int, design: Design, groups: Sequence[Grouping], link: str, cycles: int,
+    blocks: Sequence[Block], n_slots: int, design: Design, groups: Sequence[Grouping], link: str, descent: Descent,
     threads: int, locked: frozenset[str],
-) -> NDArray[np.int64]:  # fmt: skip
+) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
     """Relax all blocks first, so that every offset is made of scores as of now, then solve one after the other."""
-    failed: list[NDArray[np.int64]] = []
-    for block, grouping in zip(blocks, groups):
+    free = [r for r, block in enumerate(blocks) if block.d and len(groups[r].codes) and block.name not in locked]
+    for r, (block, grouping) in enumerate(zip(blocks, groups)):
         _relax(block, grouping, design, updating=block.name not in locked)
+        if descent.past is not None and r in free:
+            descent.past.weigh(block, grouping.codes)
+    # The priors of all cycles are those of before the batch.
     priors = [(block.mean[grouping.codes], block.cov[grouping.codes]) for block, grouping in zip(blocks, groups)]
     terms = Terms(blocks, n_slots, design)
-    for _ in range(cycles):
-        for r, (block, grouping) in enumerate(zip(blocks, groups)):
-            if not block.d or not len(grouping.codes) or block.name in locked:
-                continue
-            # The priors of all cycles are those of before the batch.
+    weights = {r: design.weight * _late(blocks[r], terms.codes[r], groups[r], design) for r in free}
+    failed, moved = _cycles(terms, groups, priors, weights, link, descent, threads)
+    if descent.past is not None and not len(failed):
+        _evaluate(terms, groups, priors, weights, link, threads)
+    for block, grouping in zip(blocks, groups):
+        block.counts[grouping.codes] += np.diff(grouping.ptr).astype(np.int32)
+        block.last[grouping.codes] = _now(block, grouping, design)
+    return failed, moved
+
+
+_Priors = Sequence[tuple[NDArray[Any], NDArray[Any]]]
+
+
+def _cycles(
+    terms: Terms, groups: Sequence[Grouping], priors: _Priors, weights: Mapping[int, Floats], link: str,
+    descent: Descent, threads: int,
+) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
+    """Solve the blocks that have weights in turn, until a cycle moves the scores by less than the tolerance."""
+    failed, moved = [np.zeros(0, np.int64)], []
+    for _ in range(descent.cycles):
+        before = terms.margin if descent.past is not None else None
+        for r, weight in weights.items():
+            block, grouping = terms.blocks[r], groups[r]
             block.mean[grouping.codes], block.cov[grouping.codes] = priors[r]
-            weight = design.weight * _late(block, terms.codes[r], grouping, design)
             result = solve_block(
-                block, grouping, terms.local_design(r), design.label, weight, terms.offset(r),
+                block, grouping, terms.local_design(r), terms.design.label, weight, terms.offset(r),
                 link=_links.by_name(link), threads=threads,
             )  # fmt: skip
             failed.append(result.failed_rows)
             terms.refresh(r)
-    for block, grouping in zip(blocks, groups):
-        block.counts[grouping.codes] += np.diff(grouping.ptr).astype(np.int32)
-        block.last[grouping.codes] = _now(block, grouping, design)
-    return np.unique(np.concatenate(failed)) if failed else np.zeros(0, np.int64)
+        if before is not None:
+            moved.append(float(np.sqrt(np.square(terms.margin - before).mean())))
+            if moved[-1] <= descent.tolerance:
+                break
+    return np.unique(np.concatenate(failed)), tuple(moved)
+
+
+def _evaluate(
+    terms: Terms, groups: Sequence[Grouping], priors: _Priors, weights: Mapping[int, Floats], link: str, threads: int
+) -> None:
+    """H = P + Xᵀ W X of every block at the margins where the descent ended, as that of a linear problem solved by θ.
+
+    A least-squares problem in the prior N(θ, P⁻¹), with the weights w D(η) and labels that θ already meets, has the
+    mode θ and the precision H, whatever kind of posterior the block keeps.
+    """
+    curvature = _links.by_name(link).curvature(terms.design.label, terms.margin)
+    for r, weight in weights.items():
+        block, grouping = terms.blocks[r], groups[r]
+        theta = block.mean[grouping.codes]
+        block.cov[grouping.codes] = priors[r][1]
+        # The curvature of a refused row, which weighs nothing, may be infinite.
+        information = np.multiply(weight, curvature, out=np.zeros_like(weight), where=weight > 0.0)
+        solve_block(
+            block, grouping, terms.local_design(r), terms.margin - terms.offset(r), information,
+            np.zeros(terms.design.rows), link=_links.IDENTITY, threads=threads,
+        )  # fmt: skip
+        block.mean[grouping.codes] = theta
 
 
 def _now(block: Block, grouping: Grouping, design: Design) -> Floats:

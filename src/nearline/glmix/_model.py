@@ -33,13 +33,14 @@ from nearline.glmix._scoring import Scoring
 from nearline.glmix._state import Belief, Block
 from nearline.glmix._stream import Learned
 from nearline.glmix._try_learn import Verdicts
+from nearline.glmix._update import Updating
 from nearline.schema import Checked, Rejects, Schema
 
 Floats = NDArray[np.float64]
 Mode = Literal["event", "minibatch"]
 
 
-class GLMix(Scoring):
+class GLMix(Scoring, Updating):
     """One fixed effect and any number of random effects, with a Gaussian posterior over every coefficient.
 
         η_n = offset_n + x_nᵀ b + Σ_r z_{r,n}ᵀ β_{r, id_r(n)},      E[y_n] = link⁻¹(η_n)

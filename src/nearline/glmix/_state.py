@@ -293,7 +293,7 @@ class Block:
             return theta, cov
         if form != NEVER and len(moved):
             delta = delta[:, None]
-            fold = _reverted if form == REVERTING else _stabilised
+            fold = _reverted if form == REVERTING else stabilised_rows
             theta[moved], cov[moved] = fold(theta[moved], cov[moved], *prior, delta)
         self._walk(cov, prior[1], np.maximum(since, 0.0), events)
         return theta, cov
@@ -343,7 +343,7 @@ def _reverted(theta: Array, cov: Array, mu0: Array, cov0: Array, a: Array) -> tu
     return mu0 + a * (theta - mu0), a * a * cov + (1.0 - a * a) * cov0
 
 
-def _stabilised(theta: Array, cov: Array, mu0: Array, cov0: Array, delta: Array) -> tuple[Array, Array]:
+def stabilised_rows(theta: Array, cov: Array, mu0: Array, cov0: Array, delta: Array) -> tuple[Array, Array]:
     if cov.shape[1] == theta.shape[1] > 1:
         m, p = delta / cov, (1.0 - delta) / cov0
         return (m * theta + p * mu0) / (m + p), 1.0 / (m + p)
