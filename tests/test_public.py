@@ -19,9 +19,9 @@ PACKAGES = ["nearline"] + [
 ]
 
 PUBLIC = [
-    "Categorical", "ConfigError", "DataError", "Fixed", "Forgetting", "GLMix", "Hashed", "Loadings", "Multi",
-    "NearlineError", "NearlineWarning", "Numeric", "Prior", "Random", "Schema", "StateError", "Vector", "datasets",
-    "deep", "evaluate", "select", "simulate",
+    "Categorical", "ConfigError", "DataError", "Fixed", "FixedFit", "Forgetting", "GLMix", "Hashed", "Loadings", "Multi",
+    "NearlineError", "NearlineWarning", "Numeric", "Prior", "Random", "RandomFit", "Schema", "StateError", "Vector",
+    "datasets", "deep", "evaluate", "select", "simulate",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearline import datasets, deep, evaluate, select, simulate
     from nearline._errors import ConfigError, DataError, NearlineError, NearlineWarning, StateError
-    from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
+    from nearline.glmix import Fixed, FixedFit, Forgetting, GLMix, Loadings, Prior, Random, RandomFit
     from nearline.schema import Categorical, Hashed, Multi, Numeric, Schema, Vector
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Fixed",
+    "FixedFit",
     "Forgetting",
     "GLMix",
     "Hashed",
@@ -32,6 +33,7 @@ __all__ = [
     "Numeric",
     "Prior",
     "Random",
+    "RandomFit",
     "Schema",
     "StateError",
     "Vector",
@@ -44,7 +46,16 @@ __all__ = [
 
 # Names arrive when they are first used, so that `import nearline` costs a service or a command next to nothing.
 _HOMES = {
-    "nearline.glmix": ("Fixed", "Forgetting", "GLMix", "Loadings", "Prior", "Random"),
+    "nearline.glmix": (
+        "Fixed",
+        "FixedFit",
+        "Forgetting",
+        "GLMix",
+        "Loadings",
+        "Prior",
+        "Random",
+        "RandomFit",
+    ),
     "nearline.schema": ("Categorical", "Hashed", "Multi", "Numeric", "Schema", "Vector"),
     "nearline._errors": ("ConfigError", "DataError", "NearlineError", "NearlineWarning", "StateError"),
 }

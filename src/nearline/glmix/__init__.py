@@ -1,9 +1,10 @@
 """The GLMix model: effects, posteriors, batch fit, streaming updates, learned priors, save and load."""
 
-from nearline.glmix._batch import Convergence
 from nearline.glmix._correct import Corrections
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
+from nearline.glmix._fit._report import BlockFit, Convergence
+from nearline.glmix._fit._settings import FixedFit, RandomFit
 from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._loosen import loosen, weight_left
 from nearline.glmix._model import GLMix
@@ -18,6 +19,7 @@ from nearline.glmix._try_learn import Verdicts
 from nearline.glmix._update import Updated
 
 __all__ = [
+    "BlockFit",
     "Coefficient",
     "Contribution",
     "Convergence",
@@ -25,6 +27,7 @@ __all__ = [
     "Delta",
     "Draw",
     "Fixed",
+    "FixedFit",
     "Forgetting",
     "GLMix",
     "Learned",
@@ -35,6 +38,7 @@ __all__ = [
     "Prior",
     "Progress",
     "Random",
+    "RandomFit",
     "Safety",
     "Scorer",
     "Scores",

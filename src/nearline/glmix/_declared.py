@@ -40,6 +40,15 @@ def check_cycles(verb: str, cycles: int) -> None:
         raise ConfigError(f"{verb}(cycles=...) must be at least 1, got {cycles!r}")
 
 
+def check_fit(model: GLMix, cycles: int, order: Sequence[str]) -> None:
+    """Refuse a batch fit that cannot be meant."""
+    check_cycles("fit", cycles)
+    for name in order:
+        model.block(name)
+    if model.link != "logit" and model.fixed.fit.negatives < 1.0:
+        raise ConfigError(f"FixedFit(negatives=...) needs link='logit'; with {model.link!r} no label is negative")
+
+
 def check_update(mode: str | None, own: str, cycles: int) -> None:
     """Refuse an update in no mode, and cycles of a joint one."""
     if mode not in (None, *MODES):

@@ -10,11 +10,15 @@ lives in the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nearline._errors import ConfigError
+from nearline.glmix._fit._settings import FixedFit, RandomFit
 
 PosteriorKind = Literal["auto", "full", "diagonal", "lowrank"]
 ForgettingForm = Literal["reverting", "stabilised", "per_update"]
@@ -29,6 +33,18 @@ def per_column(value: PerColumn, column: str, default: float) -> float:
     if isinstance(value, Mapping):
         return float(value.get(column, value.get("*", default)))
     return float(value)
+
+
+def by_column(columns: Sequence[str], setting: Callable[[str], float]) -> NDArray[np.float64]:
+    """A setting for each of `columns` (d), each distinct one asked for once: there may be a million, hashed.
+
+    Examples
+    --------
+    >>> by_column(["a", "b", "a"], lambda column: float(column == "a")).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    known = {column: float(setting(column)) for column in dict.fromkeys(columns)}
+    return np.fromiter(map(known.__getitem__, columns), np.float64, len(columns))
 
 
 def _check_positive(owner: str, name: str, value: PerColumn, *, zero: bool) -> None:
@@ -140,6 +156,8 @@ class Fixed:
     free_intercept
         Leave the intercept unpenalised in a batch fit (prior precision 1e-6, so that a mode exists). By default it is
         free unless a prior is given. The stream starts from `prior`, N(0, 1) by default, or from the batch fit.
+    fit
+        What a batch fit does besides: L1, bounds, normalisation, down-sampling, variances; see `FixedFit`.
 
     Examples
     --------
@@ -156,6 +174,7 @@ class Fixed:
     forgetting: Forgetting
     posterior: PosteriorKind
     rank: int
+    fit: FixedFit
 
     def __init__(
         self,
@@ -166,11 +185,13 @@ class Fixed:
         forgetting: Forgetting | None = None,
         posterior: PosteriorKind = "auto",
         rank: int = 16,
+        fit: FixedFit | None = None,
     ) -> None:
         free = prior is None if free_intercept is None else free_intercept
         _set(self, on=_columns("Fixed", on), intercept=intercept, free_intercept=free and intercept)
         _set(self, prior=prior or Prior(variance=1.0))
         _set(self, forgetting=forgetting or Forgetting(), posterior=_kind("Fixed", posterior), rank=rank)
+        _set(self, fit=fit or FixedFit())
         check_columns("Fixed", self, self.on)
 
     @property
@@ -192,6 +213,8 @@ class Random:
     parent
         Key column of the entity's parent (a campaign for an ad). The parent gets an effect on the same columns, so that
         a new entity starts from its parent: β_ad = β_campaign + (its own deviation, prior mean 0).
+    fit
+        Which entities, rows and features a batch fit takes; see `RandomFit`.
 
     Examples
     --------
@@ -208,6 +231,7 @@ class Random:
     rank: int
     parent: str | None
     name: str
+    fit: RandomFit
 
     def __init__(
         self,
@@ -221,13 +245,14 @@ class Random:
         rank: int = 16,
         parent: str | None = None,
         name: str | None = None,
+        fit: RandomFit | None = None,
     ) -> None:
         keys = _key("Random", key)
         if isinstance(on, str):
             raise ConfigError(f"Random({keys[0]!r}, on=...) takes a list of columns; write on=[{on!r}]")
         _set(self, key=keys, on=_columns("Random", on), intercept=intercept, prior=prior or Prior(), parent=parent)
         _set(self, forgetting=forgetting or Forgetting(), posterior=_kind("Random", posterior), rank=rank)
-        _set(self, name=name or "+".join(keys))
+        _set(self, name=name or "+".join(keys), fit=fit or RandomFit())
         check_columns(f"Random({keys[0]!r})", self, self.on)
         if not intercept and not on:
             raise ConfigError(f"Random({keys[0]!r}) has neither features nor an intercept; give on=[...]")
@@ -311,6 +336,8 @@ def check_columns(owner: str, effect: Effect, on: Sequence[str]) -> None:
     walks = (effect.forgetting.walk_per_event, effect.forgetting.walk_per_day)
     settings = (effect.prior.variance, effect.prior.mean, *walks)
     named = {column for setting in settings if isinstance(setting, Mapping) for column in setting}
+    if isinstance(effect, Fixed):
+        named |= effect.fit.columns
     unknown = sorted(named - {*on, INTERCEPT, "*"})
     if unknown:
         raise ConfigError(f"{owner} has a setting for {unknown[0]!r}, but its columns are {list(on)}")

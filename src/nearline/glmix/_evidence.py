@@ -84,7 +84,8 @@ def maximise(
     """Accelerated expectation maximisation; returns (log evidence per row before, after, fits)."""
 
     def fit(warm: bool) -> float:
-        fitted = _batch.fit(blocks, n_slots, design, link, CYCLES, 0.0, frozenset(), threads, warm)
+        plan = _batch.Plan(CYCLES, 0.0, threads=threads, warm=warm)
+        fitted = _batch.fit(blocks, n_slots, design, link, plan)
         return fitted.joint_log_evidence / max(1, design.rows)
 
     learned = [block for block in blocks if not isinstance(block.effect, Fixed) and block.d]

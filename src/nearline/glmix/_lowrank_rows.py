@@ -80,7 +80,18 @@ def from_covariance(V: NDArray[Any], precision: Floats, rank: int) -> LowRank:
     >>> from_covariance(V, np.ones(2), rank=1).precision().round(9).tolist()
     [[2.0, 1.0], [1.0, 2.0]]
     """
-    H, root = np.linalg.inv(V), np.sqrt(precision)
+    return from_precision(np.linalg.inv(V), precision, rank)
+
+
+def from_precision(H: Floats, precision: Floats, rank: int) -> LowRank:
+    """As `from_covariance`, from H itself.
+
+    Examples
+    --------
+    >>> from_precision(np.array([[2.0, 1.0], [1.0, 2.0]]), np.ones(2), rank=1).precision().round(9).tolist()
+    [[2.0, 1.0], [1.0, 2.0]]
+    """
+    root = np.sqrt(precision)
     s, U = np.linalg.eigh((H - np.diag(precision)) / np.outer(root, root))
     top = np.argsort(-s)[:rank]
     top = top[s[top] > 1e-12 * max(float(s.max(initial=0.0)), 1.0)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from nearline.glmix import (
 )
 from nearline.glmix._correct import Corrections
 from nearline.glmix._effects import Fixed, Loadings, Random
+from nearline.glmix._fit._report import Convergence
 from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._replay import Progress
 from nearline.glmix._safety import Safety
@@ -247,11 +249,14 @@ class GLMix(Scoring, Updating):
         return _correct.verb(self, table, events, label)
 
     def fit(
-        self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = (), warm: bool = False
-    ) -> _batch.Convergence:
+        self, table: Any, *, cycles: int = 20, tolerance: float = 1e-6, locked: Sequence[str] = (), warm: bool = False,
+        order: Sequence[str] = (), progress: bool = False, clock: Callable[[], float] = time.perf_counter,
+    ) -> Convergence:  # fmt: skip
         """Fit all blocks to history from their priors (the batch layer), by block coordinate descent.
 
             Φ(Θ) = Σ_n w_n ℓ(y_n, η_n) + Σ_blocks ½ (θ − μ0)ᵀ Λ0 (θ − μ0)
+
+        What each effect asks for besides is in `FixedFit` and `RandomFit`.
 
         Parameters
         ----------
@@ -261,24 +266,26 @@ class GLMix(Scoring, Updating):
             Names of effects that are scored but not solved (partial retraining).
         warm
             Start the descent at the current coefficients: the same optimum, in fewer cycles when history grew.
+        order
+            Names of the effects to solve first in every cycle; the others follow as declared.
+        progress, clock
+            Show a progress bar; what tells the seconds of the report.
 
         Returns
         -------
         Convergence
-            Φ after every cycle, and what was not solved.
+            Φ after every cycle, every block's solve, and what was not solved.
 
         Warns
         -----
         NearlineWarning
             When all labels are equal.
         """
-        _declared.check_cycles("fit", cycles)
+        _declared.check_fit(self, cycles, order)
         design, _ = self.design(table, learn=True)
         _declared.warn_of_one_label(design)
-        return _batch.fit(
-            self.blocks, self.encoder.n_slots, design, self.link, cycles, tolerance, self._names(locked), self.threads,
-            warm,
-        )  # fmt: skip
+        plan = _batch.Plan(cycles, tolerance, self._names(locked), self.threads, warm, tuple(order), progress, clock)
+        return _batch.fit(self.blocks, self.encoder.n_slots, design, self.link, plan)
 
     def learn_priors(
         self,

@@ -25,6 +25,7 @@ import numpy as np
 from nearline._errors import StateError
 from nearline.features import Encoder
 from nearline.glmix._effects import Effect, Fixed, Forgetting, Loadings, Prior, Random
+from nearline.glmix._fit._settings import FixedFit, RandomFit
 from nearline.glmix._state import Belief, Block
 
 if TYPE_CHECKING:
@@ -234,10 +235,11 @@ def _effect_state(effect: Effect) -> dict[str, Any]:
 def _effect_from(state: Mapping[str, Any]) -> Effect:
     fields = {name: value for name, value in state.items() if name != "type"}
     prior, forgetting = Prior(**fields.pop("prior")), Forgetting(**fields.pop("forgetting"))
+    fit = fields.pop("fit", {})  # a model saved before there were such settings
     if state["type"] == "Fixed":
-        return Fixed(*fields.pop("on"), prior=prior, forgetting=forgetting, **fields)
+        return Fixed(*fields.pop("on"), prior=prior, forgetting=forgetting, fit=FixedFit.of(fit), **fields)
     if state["type"] == "Random":
-        return Random(prior=prior, forgetting=forgetting, **fields)
+        return Random(prior=prior, forgetting=forgetting, fit=RandomFit(**fit), **fields)
     kept = {name: fields[name] for name in ("key", "of", "name")}
     return Loadings(prior=prior, forgetting=forgetting, **kept)
 

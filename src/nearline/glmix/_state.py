@@ -18,7 +18,7 @@ from nearline.glmix import _fold, _lowrank_rows
 from nearline.glmix import _lowrank as lowrank
 from nearline.glmix._arena import Arena
 from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK, NEVER, PER_UPDATE, REVERTING, STABILISED
-from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, per_column
+from nearline.glmix._effects import DAY, INTERCEPT, Effect, Fixed, Forgetting, Loadings, Prior, by_column, per_column
 from nearline.glmix._lowrank import row_size
 from nearline.glmix._packed import diagonal_indices, pack, packed_size, unpack
 
@@ -47,14 +47,14 @@ class Belief:
 
     def mu0(self, columns: Sequence[str]) -> Array:
         """Prior mean (d)."""
-        out = np.array([self.prior.mean_of(column) for column in columns], dtype=np.float64)
+        out = by_column(columns, self.prior.mean_of)
         if self.mean is not None:
             out[: len(self.mean)] = self.mean[: len(out)]
         return out
 
     def V0(self, columns: Sequence[str]) -> Array:  # noqa: N802 - the field's own symbol
         """Prior covariance (d, d)."""
-        out = np.diag([self.prior.variance_of(column) for column in columns]).astype(np.float64)
+        out = np.diag(by_column(columns, self.prior.variance_of))
         if self.covariance is not None:
             k = min(len(self.covariance), len(columns))
             out[:k, :k] = self.covariance[:k, :k]
@@ -62,11 +62,17 @@ class Belief:
 
     def variance0(self, columns: Sequence[str]) -> Array:
         """Prior variances (d)."""
-        out = np.array([self.prior.variance_of(column) for column in columns], dtype=np.float64)
+        out = by_column(columns, self.prior.variance_of)
         if self.covariance is not None:
             k = min(len(self.covariance), len(columns))
             out[:k] = np.diagonal(self.covariance)[:k]
         return out
+
+    @property
+    def independent(self) -> bool:
+        """Whether no two coefficients are correlated."""
+        V = self.covariance
+        return V is None or bool((V == np.diag(np.diagonal(V))).all())
 
     def walks(self, columns: Sequence[str]) -> tuple[Array, Array]:
         """Random-walk variance per event and per second (d each)."""

@@ -27,30 +27,32 @@ class Terms:
 
     def __init__(self, blocks: Sequence[Block], n_slots: int, design: Design) -> None:
         self.blocks, self.design, self.of = blocks, design, _layout.targets(blocks)
-        start, stop = design.indptr[0], design.indptr[-1]
-        self._indices, self._values = design.indices[start:stop], design.values[start:stop]
-        self._row = np.repeat(np.arange(design.rows), np.diff(design.indptr))
         self._local = [_layout.local_dimensions(block, n_slots) for block in blocks]
         self.codes = [_layout.entity_codes(block, design) for block in blocks]
         self._sparse = [self._select(r) for r in range(len(blocks))]
         self.terms = [self._term(r) for r in range(len(blocks))]
 
-    def _select(self, r: int) -> tuple[NDArray[np.int64], LocalDesign]:
-        """Row numbers and local design of block r's own features."""
-        local = self._local[r][self._indices]
+    def _select(self, r: int) -> LocalDesign:
+        """Local design of block r's own features; the design's own arrays where the block has all of them."""
+        design = self.design
+        start, stop = design.indptr[0], design.indptr[-1]
+        indptr = design.indptr - start if start else design.indptr
+        local, values = self._local[r][design.indices[start:stop]], design.values[start:stop]
         used = local >= 0
-        rows = self._row[used]
-        indptr = np.zeros(self.design.rows + 1, np.int64)
-        np.cumsum(np.bincount(rows, minlength=self.design.rows), out=indptr[1:])
-        return rows, LocalDesign(indptr, local[used], self._values[used])
+        if used.all():
+            return LocalDesign(indptr, local, values)
+        ends = np.concatenate([[0], np.cumsum(used)])
+        return LocalDesign(ends[indptr], local[used], values[used])
 
     def _term(self, r: int) -> Floats:
+        from nearline.glmix._kernels._csr import row_terms
+
         if self.of[r] >= 0:
             target = self.of[r]
             return np.asarray(np.einsum("nd,nd->n", self._means(r), self._means(target)))
-        rows, sparse = self._sparse[r]
-        products = sparse.values * self.blocks[r].mean[self.codes[r][rows], sparse.indices]
-        return np.bincount(rows, products, minlength=self.design.rows).astype(np.float64, copy=False)
+        sparse, term = self._sparse[r], np.empty(self.design.rows)
+        row_terms(sparse.indptr, sparse.indices, sparse.values, self.codes[r], self.blocks[r].mean, term)
+        return term
 
     def _means(self, r: int) -> Floats:
         return self.blocks[r].mean[self.codes[r]].astype(np.float64)
@@ -70,10 +72,11 @@ class Terms:
         """Block r's design: its features and the loadings that act on it; for loadings, the other's coefficients."""
         if self.of[r] >= 0:
             return LocalDesign.dense(self._means(self.of[r]))
-        rows, sparse = self._sparse[r]
+        sparse = self._sparse[r]
         if not self.loaders(r):
             return sparse
         X = np.zeros((self.design.rows, self.blocks[r].d))
+        rows = np.repeat(np.arange(self.design.rows), np.diff(sparse.indptr))
         np.add.at(X, (rows, sparse.indices), sparse.values)
         for q in self.loaders(r):
             X += self._means(q)

@@ -1,0 +1,170 @@
+"""One block's part in a batch fit: its rows, their weights, and a solve given the other blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.features import Design
+from nearline.glmix import _fold, _links, _products
+from nearline.glmix._block import BlockResult, Grouping, LocalDesign, group
+from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK, NEVER, PER_UPDATE
+from nearline.glmix._effects import INTERCEPT, Fixed, Random
+from nearline.glmix._fit import _sampling
+from nearline.glmix._fit._fixed import FixedMode, solve_fixed
+from nearline.glmix._lowrank_block import solve_block
+from nearline.glmix._state import Block
+from nearline.glmix._terms import Terms
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+EXACT, LOW_RANK, LOWER_BOUND = "exact", "low rank", "diagonal (a lower bound)"
+
+
+@dataclass(slots=True)
+class Part:
+    """What a block learns from, the same in every cycle, and what its last solve came to.
+
+    Attributes
+    ----------
+    grouping, weight
+        The rows that it learns from, by entity, and the weight of every row (n) in this block: by age, and by sampling.
+    kept
+        State rows of the entities that have too few rows for a new model.
+    gained
+        What the log evidence of the last solve is short of (`_products.evidence_short_of`).
+    """
+
+    block: Block
+    number: int
+    grouping: Grouping
+    weight: Floats
+    kept: Ints
+    result: BlockResult | None = None
+    mode: FixedMode | None = None
+    gained: float = 0.0
+    design: LocalDesign | None = None
+    given_up: Floats | float = 0.0
+
+    @classmethod
+    def of(cls, block: Block, number: int, codes: NDArray[np.int32], design: Design) -> Part:
+        """Choose a block's rows from a design whose rows belong to the entities `codes` (n)."""
+        # A row of weight 0 is no row.
+        grouping = group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
+        weight, kept = design.weight * _age_weight(block, codes, grouping, design), np.zeros(0, np.int64)
+        effect = block.effect
+        if isinstance(effect, Fixed):
+            weight = _sampling.fewer_negatives(design.label, weight, effect.fit)
+        if isinstance(effect, Random):
+            _sampling.check(effect.fit, block.name, block.belief.independent)
+            grouping, kept = _sampling.enough_rows(grouping, effect.fit.least_rows)
+            grouping, weight = _sampling.reservoir(grouping, weight, effect.fit)
+        return cls(block, number, grouping, weight, kept)
+
+    @property
+    def rows(self) -> int:
+        """Rows of positive weight that the block learns from."""
+        return int(np.count_nonzero(self.weight[self.grouping.order] > 0.0))
+
+    def start(self, warm: bool) -> None:
+        """Return every entity to the prior, but those too small for a new model that have one, and, warm, the means."""
+        block = self.block
+        had = self.kept[block.counts[self.kept] > 0]
+        saved = [array[had].copy() for array in (block.mean, block.cov, block.last, block.counts)]
+        means = block.mean[self.grouping.codes] if warm else None
+        block.reset()
+        if means is not None:
+            block.mean[self.grouping.codes] = means
+        for array, rows in zip((block.mean, block.cov, block.last, block.counts), saved):
+            array[had] = rows
+
+    def solve(self, terms: Terms, link: _links.Link, threads: int) -> None:
+        """Solve the block given the others, in place."""
+        label, offset, partners = terms.design.label, terms.offset(self.number), terms.partners(self.number)
+        if isinstance(self.block.effect, Fixed):
+            local = terms.local_design(self.number)
+            self.mode = solve_fixed(self.block, self.grouping, local, label, self.weight, offset, link)
+            self.result = self.mode.result
+            return
+        if partners:
+            self._solve_product(terms, link, threads)
+            return
+        self.block.mean[self.grouping.codes], self.block.cov[self.grouping.codes] = self.block.prior_arrays()
+        self.result = solve_block(
+            self.block, self.grouping, self._local(terms), label, self.weight, offset + self.given_up, link=link,
+            threads=threads,
+        )  # fmt: skip
+
+    def _solve_product(self, terms: Terms, link: _links.Link, threads: int) -> None:
+        """Solve one side of a product with what is not known of the other."""
+        block, codes, prior = self.block, self.grouping.codes, self.block.prior_arrays()
+        curvature = self.weight * link.curvature(terms.design.label, terms.margin)
+        _products.set_priors(block, self.grouping, terms.partners(self.number), curvature)
+        before = block.mean[codes], block.cov[codes]
+        self.result = solve_block(
+            block, self.grouping, terms.local_design(self.number), terms.design.label, self.weight,
+            terms.offset(self.number), link=link, threads=threads,
+        )  # fmt: skip
+        block.mean[self.result.failed_codes], block.cov[self.result.failed_codes] = prior
+        self.gained = _products.evidence_short_of(block, self.grouping, *before)
+
+    def _local(self, terms: Terms) -> LocalDesign:
+        """The block's design, without the features that its entities give up."""
+        effect = self.block.effect
+        if self.design is None:
+            self.design = terms.local_design(self.number)
+            if isinstance(effect, Random) and effect.fit.features_per_row is not None:
+                intercept = self.block.columns.index(INTERCEPT) if effect.intercept else -1
+                self.design, self.given_up = _sampling.fewer_features(
+                    self.design, self.grouping, terms.design.label, self.weight, effect.fit.features_per_row,
+                    intercept, self.block.belief.mu0(self.block.columns),
+                )  # fmt: skip
+        return self.design
+
+    def settle(self, design: Design) -> BlockResult:
+        """Finish after the last cycle: the posterior of the fixed effect, times and counts of all that were solved."""
+        if self.mode is not None:
+            self.result = self.mode.settle(self.block)
+        assert self.result is not None
+        solved = self.result.status == 0
+        codes = self.grouping.codes[solved]
+        self.block.last[codes] = self.grouping.last(design.time)[solved]
+        self.block.counts[codes] = np.diff(self.grouping.ptr)[solved]
+        return self.result
+
+    def gradient_norm(self, terms: Terms, link: _links.Link) -> float:
+        """‖∇Φ‖₂ over the coefficients of the entities that were solved; NaN for one side of a product."""
+        from nearline.glmix._kernels._csr import squared_gradient
+
+        if self.mode is not None:
+            return self.mode.gradient_norm
+        if terms.partners(self.number) or self.result is None:
+            return float("nan")
+        block, design, belief = self.block, self._local(terms), self.block.belief
+        slope = self.weight * link.gradient(terms.design.label, terms.margin)
+        joint = block.kind == FULL and not belief.independent
+        P = np.linalg.inv(belief.V0(block.columns)) if joint else 1.0 / belief.variance0(block.columns)[None, :]
+        squared = squared_gradient(
+            design.indptr, design.indices, design.values, self.grouping.codes, self.grouping.ptr, self.grouping.order,
+            self.result.status, slope, block.mean, belief.mu0(block.columns), P, np.zeros((2, block.d)),
+        )  # fmt: skip
+        return float(np.sqrt(squared))
+
+    @property
+    def variances(self) -> str:
+        """What the block's variances are."""
+        if self.mode is not None:
+            return self.mode.variances(self.block)
+        return {FULL: EXACT, LOWRANK: LOW_RANK, DIAGONAL: LOWER_BOUND}[self.block.kind]
+
+
+def _age_weight(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
+    """Weight 2^(−age/τ) of each row, age counted back from its entity's last row: what streaming would leave of it."""
+    if block.belief.form in (NEVER, PER_UPDATE):
+        return np.ones(design.rows)
+    newest = np.zeros(len(block.mean))
+    newest[grouping.codes] = grouping.last(design.time)
+    return _fold.late_factor(np.maximum(newest[codes] - design.time, 0.0), block.belief.rate)
