@@ -72,7 +72,7 @@ class Belief:
     def independent(self) -> bool:
         """Whether no two coefficients are correlated."""
         V = self.covariance
-        return V is None or bool((V == np.diag(np.diagonal(V))).all())
+        return V is None or bool((np.diag(np.diagonal(V)) == V).all())
 
     def walks(self, columns: Sequence[str]) -> tuple[Array, Array]:
         """Random-walk variance per event and per second (d each)."""
