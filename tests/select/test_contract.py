@@ -22,6 +22,10 @@ VARIANTS = [(name, {}) for name in RULES] + [
     ("pps", {"floor": 0.0}),
     ("min_k_sgd", {"k": 4}),
     ("label_balanced", {"weighted": False}),
+    ("cube", {"balance": ("sketch", "label")}),
+    ("importance", {"presample": 30, "paid": True}),
+    ("gradmatch", {"per": "label"}),
+    ("selective_backprop", {"beta": 2.0}),
 ]
 KEYS = [name + "".join(f"-{v}" for v in parameters.values()) for name, parameters in VARIANTS]
 every = pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=KEYS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nearline._errors import NearlineWarning
 from nearline.select._rule import Draw, Rule
-from nearline.select._scores import Floats, Ints, Scores
+from nearline.select._scores import Floats, Scores
 from nearline.select._state import SelectorState
 
 
@@ -28,7 +28,7 @@ class FreshOnly(Rule):
     ) -> Draw:
         old = np.zeros(len(values), bool) if scores.lag is None else ~(scores.lag <= self.max_staleness)
         if not old.any():
-            return self._rank(scores, values, b, rng)
+            return self._rank(scores, values, b, rng, state)
         warnings.warn(
             f"{int(old.sum())} of {len(old)} rows are older than {self.max_staleness:g} versions: rule {self.name!r} "
             "draws from them uniformly; re-score them, or take rule 'pps'",
@@ -38,14 +38,13 @@ class FreshOnly(Rule):
         stale, fresh = np.flatnonzero(old), np.flatnonzero(~old)
         share = round(b * len(stale) / len(old))
         drawn = rng.choice(stale, share, replace=False, shuffle=False)
-        rest = self._among(scores, values, fresh, b - share, rng)
+        rest = fresh[: b - share]
+        if 0 < b - share < len(fresh):
+            rest = fresh[self._rank(scores.take(fresh), values[fresh], b - share, rng, state).index]
         return Draw(np.concatenate([drawn, rest]), facts={"stale": len(stale)})
 
-    def _among(self, scores: Scores, values: Floats, rows: Ints, b: int, rng: np.random.Generator) -> Ints:
-        if b == 0 or b == len(rows):
-            return rows[:b]
-        return rows[self._rank(scores.take(rows), values[rows], b, rng).index]
-
     @abstractmethod
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         """B of n fresh rows, 0 < b < n."""

@@ -9,6 +9,7 @@ from numba import njit
 
 _NEAR = 1e-9
 _TINY = 1e-12
+_SWEEPS = 5
 
 
 @njit(cache=True, nogil=True)
@@ -110,3 +111,30 @@ def fly(pi: Any, rows: Any, draws: Any) -> Any:
                 kept += 1
         count = kept
     return np.flatnonzero(p > 0.5)
+
+
+@njit(cache=True, nogil=True)
+def pursue(A: Any, target: Any, b: int, ridge: float) -> Any:
+    """Weights (n) of orthogonal matching pursuit: the row that fits the residual best, then all weights again."""
+    n = A.shape[0]
+    w, left, square = np.zeros(n), target.copy(), np.empty(n)
+    chosen = np.empty(b, np.int64)
+    taken = np.zeros(n, np.bool_)
+    for i in range(n):
+        square[i] = np.dot(A[i], A[i])
+    for count in range(b):
+        best, at = 0.0, -1
+        for i in range(n):
+            fit = 0.0 if taken[i] else np.dot(A[i], left)
+            if fit > best:
+                best, at = fit, i
+        if at < 0:
+            break
+        chosen[count], taken[at] = at, True
+        for _ in range(_SWEEPS):
+            for k in range(count + 1):
+                i = chosen[k]
+                new = max(0.0, (np.dot(A[i], left) + w[i] * square[i]) / (square[i] + ridge))
+                left += (w[i] - new) * A[i]
+                w[i] = new
+    return w

@@ -90,7 +90,7 @@ class Pps(Rule):
     def _values(self, scores: Scores) -> tuple[Floats, Any]:
         return known(scores.column(self.by, f"rule {self.name!r} by {self.by!r}"), 0.0)
 
-    def _watch(self, values: Floats, b: int, state: SelectorState) -> SelectorState:
+    def _watch(self, scores: Scores, values: Floats, b: int, state: SelectorState) -> SelectorState:
         windows = state.get("windows", [0.0]) + 1
         if windows[0] == _PATIENCE and not len(state.get("trust")):
             warnings.warn(

@@ -6,7 +6,7 @@ Biggest-k: the mean of the worst share (CVaR); smallest-k: a trimmed mean. With 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from nearline._errors import ConfigError
 from nearline.select._fresh import FreshOnly
 from nearline.select._rule import Draw, ranked
 from nearline.select._samplers import by_keys
-from nearline.select._scores import Floats, Ints, Scores
+from nearline.select._scores import Floats, Ints, Scores, known
+from nearline.select._state import SelectorState
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class BiggestK(FreshOnly):
 
     name: ClassVar[str] = "biggest_k"
 
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         return Draw(ranked(values, rng)[-b:])
 
 
@@ -33,7 +36,9 @@ class SmallestK(FreshOnly):
 
     name: ClassVar[str] = "smallest_k"
 
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         return Draw(ranked(values, rng)[:b])
 
 
@@ -49,7 +54,9 @@ class MinKSgd(FreshOnly):
         if self.k < 1:
             raise ConfigError(f"k = {self.k}: draw at least one row")
 
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         k = max(min(self.k, len(values) // b), 1)
         groups = rng.permutation(len(values))[: k * b].reshape(b, k)
         return Draw(groups[np.arange(b), np.argmin(values[groups], axis=1)])
@@ -64,7 +71,9 @@ class RankPower(FreshOnly):
 
     name: ClassVar[str] = "rank_power"
 
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         n = len(values)
         return Draw(by_keys((_ranks(values, rng) / n) ** (n / b - 1), b, rng))
 
@@ -80,10 +89,31 @@ class RankExponential(FreshOnly):
 
     pressure: float = 100.0
 
-    def _rank(self, scores: Scores, values: Floats, b: int, rng: np.random.Generator) -> Draw:
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
         n = len(values)
         rank = n - _ranks(values, rng)
         return Draw(by_keys(np.exp(-np.log(self.pressure) * rank / n), b, rng))
+
+
+@dataclass(frozen=True)
+class RhoLoss(FreshOnly):
+    """The b rows with the largest loss minus irreducible loss: learnable and not yet learnt (arXiv 2206.07137).
+
+    The irreducible loss is that of a small model trained on held-out data. Published with n = 320, r = 0.1.
+    """
+
+    name: ClassVar[str] = "rho_loss"
+
+    def _values(self, scores: Scores) -> tuple[Floats, Any]:
+        loss, least = (scores.column(c, "rule 'rho_loss'") for c in ("loss", "irreducible"))
+        return known(np.where(np.isfinite(loss) & np.isfinite(least), loss, np.nan) - np.nan_to_num(least))
+
+    def _rank(
+        self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
+    ) -> Draw:
+        return Draw(ranked(values, rng)[-b:])
 
 
 def _ranks(values: Floats, rng: np.random.Generator) -> Ints:

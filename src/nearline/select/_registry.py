@@ -6,9 +6,15 @@ from dataclasses import fields
 from typing import Any
 
 from nearline._errors import ConfigError
+from nearline.select._ada import AdaSelection
+from nearline.select._backprop import SelectiveBackprop, StaleSelectiveBackprop
+from nearline.select._balanced import Cube
+from nearline.select._gradmatch import GradMatch
+from nearline.select._importance import Importance
 from nearline.select._matching import BestOf, Nearest, Stratified, Stride, Swap
+from nearline.select._oracles import Dp, Milp
 from nearline.select._pps import Pps
-from nearline.select._ranks import BiggestK, MinKSgd, RankExponential, RankPower, SmallestK
+from nearline.select._ranks import BiggestK, MinKSgd, RankExponential, RankPower, RhoLoss, SmallestK
 from nearline.select._rule import Rule
 from nearline.select._uniform import LabelBalanced, Poisson, Uniform, WithReplacement
 
@@ -16,7 +22,8 @@ _RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         Uniform, Pps, Swap, Stride, Stratified, BestOf, Nearest, BiggestK, SmallestK, MinKSgd, RankPower,
-        RankExponential, LabelBalanced, WithReplacement, Poisson,
+        RankExponential, LabelBalanced, WithReplacement, Poisson, Dp, Milp, Cube, SelectiveBackprop,
+        StaleSelectiveBackprop, Importance, RhoLoss, AdaSelection, GradMatch,
     )
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ class Rule(ABC):
         n, scores = len(scores), scores.matured()
         b = rows_of(budget, n)
         values, unknown = self._values(scores)
-        before, after = state, self._watch(values, b, SelectorState() if state is None else state)
+        before, after = state, self._watch(scores, values, b, state or SelectorState())
         if b == 0:
             draw = Draw(np.empty(0, np.int64), np.empty(0) if self.unbiased else None)
         elif b == n and self.fixed:
@@ -74,9 +74,9 @@ class Rule(ABC):
         values = scores.column(self.column, f"rule {self.name!r}")
         return known(values, 0.0 if self.column == "score" else -np.inf)
 
-    def _watch(self, values: Floats, b: int, state: SelectorState) -> SelectorState:
+    def _watch(self, scores: Scores, values: Floats, b: int, state: SelectorState) -> SelectorState:
         """The state after a window was seen, whatever is drawn of it."""
-        del values, b
+        del scores, values, b
         return state
 
     @abstractmethod

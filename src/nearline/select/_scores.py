@@ -15,7 +15,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
-_KINDS: dict[str, type] = {"slice": np.int64, "flags": np.uint8, "id": np.uint64}
+_KINDS: dict[str, type] = {"slice": np.int64, "flags": np.uint8, "id": np.uint64, "held": np.bool_}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,9 @@ class Scores:
     flags : array (n,) of uint8, optional
         See `Flag`.
     id : array (n,) of uint64, optional
-        The prediction's number; the holdout is drawn by it.
+        The prediction's number.
+    held : array (n,) of bool, optional
+        Rows that are never trained on, as `nearline.gate.held_out` says; `Policy` leaves them out.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Scores:
     irreducible: Any = None
     flags: Any = None
     id: Any = None
+    held: Any = None
 
     def __post_init__(self) -> None:
         for name, value in self._given():
@@ -99,11 +102,11 @@ class Scores:
         return self._each(lambda value: value[index])
 
     def matured(self) -> Scores:
-        """Losses and scores times maturity: a_i l_i, a_i s_i; itself where no maturity was given."""
+        """Losses and scores times maturity, a_i l_i and a_i s_i; itself where no maturity was given."""
         if self.maturity is None:
             return self
-        scaled = {name: getattr(self, name) for name in ("loss", "score")}
-        return replace(self, **{name: v * self.maturity for name, v in scaled.items() if v is not None})
+        weighed = {name: getattr(self, name) for name in ("loss", "score", "irreducible")}
+        return replace(self, **{name: v * self.maturity for name, v in weighed.items() if v is not None})
 
     def _each(self, change: Callable[[Any], Any]) -> Scores:
         return replace(self, **{name: change(value) for name, value in self._given()})

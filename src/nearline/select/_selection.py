@@ -57,7 +57,7 @@ class Report:
     rule : str
         Name of the rule.
     n, b : int
-        Rows in the window, rows chosen.
+        Rows to choose from, rows chosen.
     trust_floor : float
         lambda, the uniform share of the design; NaN where the rule has none.
     kappa : float
@@ -108,6 +108,8 @@ class Selection:
         To pass in with the next window.
     recorded : array (b,) or None
         s_i / mean(s) as the design used it: what `learn` compares fresh scores with.
+    trimmed : array of int
+        Positions that `Policy` took for noise.
     """
 
     index: Ints
@@ -116,6 +118,7 @@ class Selection:
     report: Report
     state: SelectorState = field(default_factory=SelectorState)
     recorded: Floats | None = None
+    trimmed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.index)
