@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from nearline.select._rule import Draw, Rule
-from nearline.select._scores import Floats, Ints, Scores, nearest_to, standardised
+from nearline.select._scores import Floats, Ints, Scores, ascending, nearest_to, standardised
 from nearline.select._state import SelectorState
 
 
@@ -48,7 +48,7 @@ class Swap(Rule):
     def _draw(
         self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
     ) -> Draw:
-        order = np.argsort(values, kind="stable")
+        order = ascending(values)
         v = standardised(values[order])
         start = np.sort(rng.choice(len(v), b, replace=False, shuffle=False))
         return Draw(order[exchanged(v, start, self.tol, self.exchanges)])
@@ -99,7 +99,7 @@ class Stride(Rule):
     ) -> Draw:
         n = len(values)
         ranks = ((rng.random() + np.arange(b)) * n / b).astype(np.int64)
-        return Draw(np.argsort(values, kind="stable")[np.minimum(ranks, n - 1)], np.full(b, b / n))
+        return Draw(ascending(values)[np.minimum(ranks, n - 1)], np.full(b, b / n))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Stratified(Rule):
         bounds = np.arange(b + 1) * n // b
         ranks = rng.integers(bounds[:-1], bounds[1:])
         size = np.diff(bounds).astype(np.float64)
-        return Draw(np.argsort(values, kind="stable")[ranks], 1.0 / size, b * size / n)
+        return Draw(ascending(values)[ranks], 1.0 / size, b * size / n)
 
 
 @dataclass(frozen=True)

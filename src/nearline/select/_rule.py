@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nearline.select._scores import Floats, Ints, Scores, known, scaled
+from nearline.select._scores import Floats, Ints, Scores, ascending, known, scaled
 from nearline.select._selection import Cost, Report, Selection, effective_size, rows_of
 from nearline.select._state import SelectorState
 
@@ -100,7 +100,7 @@ def relative(values: Floats) -> Floats:
 def ranked(values: Floats, rng: np.random.Generator) -> Ints:
     """Positions by ascending value, ties in random order."""
     order = rng.permutation(len(values))
-    return order[np.argsort(values[order], kind="stable")]
+    return order[ascending(values[order])]
 
 
 def _selection(name: str, scores: Scores, draw: Draw, state: SelectorState, unknown: Any) -> Selection:

@@ -125,6 +125,16 @@ def known(values: Floats, floor: float = -np.inf) -> tuple[Floats, Bools]:
     return np.where(unknown, np.mean(seen) if seen.size else 0.0, values), unknown
 
 
+def ascending(values: Floats) -> Ints:
+    """Positions by ascending value, ties in the order given.
+
+    The fast sort's order of ties is the machine's own; the stable one, three times slower, serves where there are any.
+    """
+    order = np.argsort(values)
+    v = values[order]
+    return np.argsort(values, kind="stable") if (v[1:] == v[:-1]).any() else order
+
+
 def nearest_to(points: Floats, values: Floats) -> Ints:
     """For every point the position of the nearest of the ascending `values`."""
     right = np.searchsorted(values, points).clip(1, max(len(values) - 1, 1))
