@@ -15,11 +15,13 @@ from nearline.deep._architecture import DCN, DLRM, MLP, Custom, InputShape, cust
 from nearline.deep._information import Information
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
+from nearline.deep._prior import Laplace
 
 if TYPE_CHECKING:
     from nearline.deep._glmix import Calibration, DeepGLMix, Fitted
     from nearline.deep._inputs import Inputs
     from nearline.deep._network import Network
+    from nearline.deep._update import Updated
 
 __all__ = [
     "DCN",
@@ -32,10 +34,12 @@ __all__ = [
     "Information",
     "InputShape",
     "Inputs",
+    "Laplace",
     "Network",
     "Optimiser",
     "Passes",
     "Trained",
+    "Updated",
     "custom",
 ]
 
@@ -46,6 +50,7 @@ _HOMES = {
     "Fitted": "_glmix",
     "Inputs": "_inputs",
     "Network": "_network",
+    "Updated": "_update",
 }
 
 

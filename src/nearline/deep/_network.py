@@ -20,8 +20,10 @@ from nearline.deep._information import Information, quantised, signs
 from nearline.deep._inputs import Bags, InputMap
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
+from nearline.deep._prior import Laplace
 from nearline.deep._steps import Steps, as_numpy, mini_batches, norm_of
 from nearline.deep._torch import device as torch_device
+from nearline.deep._update import Updating
 from nearline.features import Design, Encoder
 from nearline.glmix import _layout, _links
 from nearline.schema import Key, Rejects, Schema
@@ -31,7 +33,7 @@ CHUNK = 8192
 """Rows that are scored at once."""
 
 
-class Network:
+class Network(Updating):
     """A torch network as the fixed part of a score: η = offset + network(x).
 
     Parameters
@@ -49,6 +51,8 @@ class Network:
         ``"logit"``, ``"identity"`` or ``"log"``; the loss follows.
     optimiser
         Rule, step sizes, mini-batch size.
+    laplace
+        The prior of `update`, and what is kept of its posterior.
     seed
         First weights, order of rows in `fit` and signs of sketches all follow from it.
     device
@@ -76,6 +80,7 @@ class Network:
         architecture: Architecture | None = None,
         link: str = "logit",
         optimiser: Optimiser | None = None,
+        laplace: Laplace | None = None,
         seed: int = 0,
         device: str = "cpu",
         dtype: Literal["float32", "float64"] = "float32",
@@ -86,6 +91,7 @@ class Network:
         torch_device(device)
         self.columns, self.keys = tuple(columns), tuple(keys)
         self.architecture, self.optimiser = architecture or MLP(), optimiser or Optimiser()
+        self.laplace, self.evidence = laplace or Laplace(), {}
         self.link, self.seed, self.device, self.dtype = link, seed, device, dtype
         self.encoder = Encoder(schema, columns, keys)
         self.passes = Passes()
@@ -271,7 +277,7 @@ class Network:
     def fork(self) -> Network:
         """An independent network with the same weights and optimiser state; the vocabulary, which grows, is shared."""
         twin = copy.copy(self)
-        twin.passes = Passes()
+        twin.passes, twin.evidence = Passes(), dict(self.evidence)
         if self._map is not None:
             twin._map = copy.copy(self._map)
             twin.module = copy.deepcopy(self.module)

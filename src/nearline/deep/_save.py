@@ -1,7 +1,7 @@
 """Networks on disk: the folder of `glmix._save`, with a network's manifest, weights and optimiser state.
 
 manifest.json              settings, architecture, counts, and name, size and SHA-256 of the others
-state-<hash>.safetensors   weights ("module.…"), state of the optimisers ("steps.…")
+state-<hash>.safetensors   weights ("module.…"), state of the optimisers ("steps.…"), of the prior ("evidence.…")
 vocabulary-<hash>.arrow    levels, slots and entity values
 """
 
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from nearline._errors import StateError
 from nearline.deep._architecture import Architecture, architecture_from, architecture_state
+from nearline.deep._evidence import from_tensors
 from nearline.deep._inputs import InputMap
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes
+from nearline.deep._prior import Laplace
 from nearline.features import Encoder
 from nearline.glmix import _save as folders
 
@@ -40,6 +42,7 @@ def _manifest(network: Network) -> dict[str, Any]:
         "settings": {name: getattr(network, name) for name in SETTINGS},
         "architecture": architecture_state(network.architecture),
         "optimiser": asdict(network.optimiser),
+        "laplace": asdict(network.laplace),
         "passes": asdict(network.passes),
         "epochs": network.epochs,
         "known_slots": network.inputs.n_slots,
@@ -48,7 +51,12 @@ def _manifest(network: Network) -> dict[str, Any]:
 
 
 def _tensors(network: Network) -> dict[str, Any]:
-    parts = {"module": network.module.state_dict(), "steps": network.steps.tensors()}
+    said = {
+        f"{layer}:{name}": tensor
+        for layer, evidence in network.evidence.items()
+        for name, tensor in evidence.tensors().items()
+    }
+    parts = {"module": network.module.state_dict(), "steps": network.steps.tensors(), "evidence": said}
     return {
         f"{part}.{name}": tensor.detach().cpu().contiguous().numpy()
         for part, tensors in parts.items()
@@ -70,6 +78,7 @@ def _load(
     architecture = architecture_from(manifest["architecture"], given)
     network = cls(
         encoder.schema, keys=encoder.keys, architecture=architecture, optimiser=Optimiser(**manifest["optimiser"]),
+        laplace=Laplace(**manifest["laplace"]),
         device=device, **manifest["settings"],
     )  # fmt: skip
     network.encoder, network.epochs, network.passes = encoder, manifest["epochs"], Passes(**manifest["passes"])
@@ -87,6 +96,11 @@ def _restore(network: Network, manifest: Mapping[str, Any], path: Path) -> None:
     network.module.load_state_dict(_part(tensors, "module."))
     network.steps.grow()
     network.steps.restore(_part(tensors, "steps."))
+    by_layer: dict[str, dict[str, Any]] = {}
+    for key, tensor in _part(tensors, "evidence.").items():
+        layer, name = key.split(":")
+        by_layer.setdefault(layer, {})[name] = tensor
+    network.evidence = {layer: from_tensors(parts) for layer, parts in by_layer.items()}
 
 
 def _part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
