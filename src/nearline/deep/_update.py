@@ -57,7 +57,9 @@ class Updating:
     laplace: Laplace
     evidence: dict[str, Evidence]
 
-    def update(self, table: Any, *, past_weight: float = 1.0, steps: int = 200, tolerance: float = 1e-6) -> Updated:
+    def update(
+        self, table: Any, *, past_weight: float = 1.0, steps: int = 200, tolerance: float | None = None
+    ) -> Updated:
         """Update the weights from one slice of data, what was learned before being their prior.
 
             θ = argmin Σ_n w_n ℓ(y_n, η_n) + ½ (θ − m)ᵀ P (θ − m),    P = λI + ωJ,    m = P⁻¹ ω (λI + J) θ_before
@@ -70,7 +72,8 @@ class Updating:
             ω ≥ 0, the weight of the past, as in `GLMix.update`: 1 forgets nothing, 0 starts from the base prior.
         steps, tolerance
             At most so many passes of L-BFGS, fewer once no component of the gradient exceeds the tolerance per row
-            (times Σ w). The last layer by itself is solved by Newton's method.
+            (times Σ w): 1e-6 by default, 1e-3 in float32, which cannot tell less. The last layer by itself is solved
+            by Newton's method.
 
         Raises
         ------
@@ -99,7 +102,8 @@ class Updating:
             return _update_last_layer(network, known, design, past_weight)
         layers = cast("dict[str, Diagonal | Kronecker]", known)
         priors = {name: prior(said, past_weight, self.laplace.precision) for name, said in layers.items()}
-        limit = tolerance * max(1.0, float(design.weight.sum()))
+        least = (1e-6 if network.dtype == "float64" else 1e-3) if tolerance is None else tolerance
+        limit = least * max(1.0, float(design.weight.sum()))
         passes, converged = _descend(network, design, priors, steps, limit)
         weighed = {name: said.weighed(past_weight) for name, said in layers.items()}
         self.evidence = _with_curvature(network, design, weighed)
