@@ -630,3 +630,10 @@ def test_the_response_to_changes_can_be_switched_off() -> None:
 def test_a_running_services_settings_are_checked(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         config.loads(SCHEMA + text)
+
+
+def test_metrics_of_the_backtest_are_checked_when_the_file_is_read() -> None:
+    text = f'{SCHEMA}[[random]]\nkey = "ad_id"\n[backtest]\nmetrics = ["pr_auc", "ndcg@5 by ad_id"]'
+    assert [metric.label for metric in config.loads(text).metrics()] == ["PR-AUC", "NDCG@5 by ad_id"]
+    with pytest.raises(ConfigError, match=r"\[backtest\] metrics: there is no metric 'gini' for the logit link"):
+        config.loads(f'{SCHEMA}[backtest]\nmetrics = ["gini"]')

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from nearline import _errors, simulate
-from nearline.evaluate import _metrics
+from nearline import _errors, evaluate, simulate
 from nearline.simulate import Delay, Drift, Market, Marketplace
 from nearline.simulate._config import DAY, START
 
@@ -115,7 +114,7 @@ def test_the_logit_is_the_equation_of_the_module():
 
 def test_true_probabilities_are_calibrated_in_every_bin(demo):
     y, p = demo["clicked"].to_numpy(), demo["true_probability"].to_numpy()
-    table = _metrics.reliability(y, p, 20)
+    table = evaluate.reliability(y, p, 20)
     error = np.sqrt(table.predicted * (1 - table.predicted) / table.weight)
     assert (np.abs(table.actual - table.predicted) < 4 * error).all()
 
@@ -347,9 +346,9 @@ def test_a_stale_model_captures_the_lift_of_the_reference_table(rho, drift, expe
         if k >= 12:
             for name, theta in (("fixed", means[0]), ("stale", means[1]), ("full", means[-1])):
                 score = np.einsum("erd,ed->er", X, theta) + offset
-                aucs[name].append(_metrics.auc(y.ravel(), score.ravel()))
+                aucs[name].append(evaluate.auc(y.ravel(), score.ravel()))
         mean, precision = _laplace(mean, precision, X, offset, y)
         means.append(mean)
     fixed, old, full = (np.mean(aucs[name]) for name in ("fixed", "stale", "full"))
-    lift = 100 * _metrics.lift_captured(old, fixed, full) * (1.011 if drift else 1.0)
+    lift = 100 * evaluate.lift_captured(old, fixed, full) * (1.011 if drift else 1.0)
     assert lift == pytest.approx(expected, abs=tolerance)

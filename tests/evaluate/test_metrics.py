@@ -14,7 +14,8 @@ from sklearn import calibration
 from sklearn import metrics as sk
 
 from nearline import _errors
-from nearline.evaluate import _metrics as m
+from nearline import evaluate as m
+from nearline.evaluate._ranking import entity_auc
 
 TOLERANCE = 1e-10
 
@@ -107,7 +108,7 @@ def test_ece_is_the_weighted_mean_gap(data):
 def test_entity_auc_is_sklearns_auc_entity_by_entity(data, entities):
     y, p, w = data
     entity = np.random.default_rng(0).integers(0, entities, len(y))
-    names, each, mass = m.entity_auc(y, p, entity, w)
+    names, each, mass = entity_auc(y, p, entity, w)
     assert names.tolist() == sorted(set(entity.tolist()))
     known = []
     for name, value, weight in zip(names, each, mass):
@@ -225,7 +226,7 @@ def test_log_loss_of_a_certain_mistake_is_finite():
         (lambda: m.log_loss([0, 1], [0.1, 1.2]), "not logits"),
         (lambda: m.brier([0, 1], [-0.1, 0.2]), "not logits"),
         (lambda: m.poisson_deviance([1.0], [0.0]), "mean > 0"),
-        (lambda: m.entity_auc([0, 1], [0.1, 0.2], [1]), "entity"),
+        (lambda: entity_auc([0, 1], [0.1, 0.2], [1]), "entity"),
         (lambda: m.windowed(m.brier, [0, 1], [0.1, 0.2], [2, 0]), "edges"),
         (lambda: m.windowed(m.brier, [0, 1], [0.1, 0.2], [0, 2], time=[2, 1]), "time"),
         (lambda: m.bootstrap_interval(m.auc, [0, 1], [0, 1], np.random.default_rng(0), cluster=[1]), "cluster"),

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearline import _errors
-from nearline.evaluate import Backtest, Outcome, Variant, _canvas, _curves, _facts, _headline, _metrics, _words
+from nearline import _errors, evaluate
+from nearline.evaluate import Backtest, Outcome, Variant, _canvas, _curves, _facts, _headline, _words
 from nearline.evaluate._plots import figure_freshness, save_freshness_figure
 from nearline.evaluate._report import render, write_report
 from nearline.glmix import LearnedPriors
@@ -331,8 +332,8 @@ def test_write_report_makes_folders_and_returns_the_path(tmp_path):
 def test_sentence_says_the_relative_change_of_the_log_loss_and_the_share_captured():
     result = made(20_000)
     y = result.label
-    loss = {o.variant.name: _metrics.log_loss(y, result.prediction(o.variant.name)) for o in result.outcomes}
-    best = _metrics.log_loss(y, result.truth)
+    loss = {o.variant.name: evaluate.log_loss(y, result.prediction(o.variant.name)) for o in result.outcomes}
+    best = evaluate.log_loss(y, result.truth)
     gain = 100 * (1 - loss["per event"] / loss["per day"])
     share = 100 * (loss["fixed only"] - loss["per event"]) / (loss["fixed only"] - best)
     said = _headline.headline(_facts.gather(result)).replace(_words.NBSP, " ")
@@ -449,8 +450,8 @@ def test_windows_of_the_metric_are_the_metric_of_the_windows():
     facts = _facts.gather(made(2000))
     edges = _curves.window_edges(2000)
     p = facts.series[2].prediction
-    for measure, metric in zip(facts.measures, (_metrics.log_loss, _metrics.auc)):
-        expected = _metrics.windowed(metric, facts.result.label, p, edges)
+    for measure, metric in zip(facts.measures, (evaluate.log_loss, evaluate.auc)):
+        expected = evaluate.windowed(metric, facts.result.label, p, edges)
         np.testing.assert_allclose(_curves.over_time(facts, measure, edges, p), expected)
 
 
@@ -459,7 +460,7 @@ def test_calibration_of_distinct_predictions_is_that_of_the_quantile_reliability
     p = rng.random(4000)
     y, w = (rng.random(4000) < p).astype(float), rng.gamma(2.0, size=4000)
     found = _curves.calibration(y, p, w)
-    expected = _metrics.reliability(y, p, 10, w, "quantile")
+    expected = evaluate.reliability(y, p, 10, w, "quantile")
     np.testing.assert_allclose(found.predicted, expected.predicted, rtol=1e-9)
     np.testing.assert_allclose(found.actual, expected.actual, rtol=1e-9)
     assert found.rows.sum() == 4000
@@ -579,3 +580,21 @@ def test_freshness_figure_refuses_what_it_cannot_write(tmp_path):
         save_freshness_figure(tmp_path / "a.gif", POINTS)
     with pytest.raises(_errors.ConfigError, match="at least one point"):
         save_freshness_figure(tmp_path / "a.svg", [])
+
+
+def test_metrics_that_were_asked_for_have_a_section_with_intervals() -> None:
+    rng = np.random.default_rng(0)
+    y, codes = rng.integers(0, 2, 400).astype(float), rng.integers(0, 20, 400).astype(np.int32)
+    outcome = Outcome(Variant("per event"), rng.normal(size=400), seconds=0.1, updates=400)
+    names = ("brier", "ndcg@5 by user_id")
+    result = Backtest("toy", "logit", y, np.ones(400), np.arange(400.0), {"user_id": codes}, 10, (outcome,), None, None,
+                      metrics=names)  # fmt: skip
+    row = result.table()[0]
+    assert row["brier"] == pytest.approx(evaluate.brier(y, result.prediction("per event")))
+    assert set(names) < set(row)
+    page = render(result)
+    found = result.measured(result.further()[1], "per event")
+    assert "Further metrics" in page
+    assert f'{found.estimate:.4f}</b><div class="quiet">{found.low:.4f} to {found.high:.4f}</div>' in page
+    assert "Calibration error" in page
+    assert "Further metrics" not in render(replace(result, metrics=()))

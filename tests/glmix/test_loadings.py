@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearline import Fixed, GLMix, Loadings, Numeric, Prior, Random, Schema
-from nearline.evaluate import _metrics
+from nearline import Fixed, GLMix, Loadings, Numeric, Prior, Random, Schema, evaluate
 from nearline.glmix._packed import pack, unpack
 from nearline.glmix._terms import Terms
 
@@ -174,8 +173,8 @@ def test_bilinear_data_are_forecast_better(mode: Any) -> None:
     }.items():
         model = GLMix(SCHEMA, NO_FIXED, random, mode=mode)
         margin = model.progressive(data, every=200).margin[2000:]
-        loss[name] = _metrics.log_loss(data["y"][2000:], 1 / (1 + np.exp(-margin)))
-    best = _metrics.log_loss(data["y"][2000:], 1 / (1 + np.exp(-eta[2000:])))
+        loss[name] = evaluate.log_loss(data["y"][2000:], 1 / (1 + np.exp(-margin)))
+    best = evaluate.log_loss(data["y"][2000:], 1 / (1 + np.exp(-eta[2000:])))
     assert loss["loadings"] < loss["items"] - 0.02
     assert loss["loadings"] < loss["users"] - 0.02
     # It goes more than half of the way to the truth.

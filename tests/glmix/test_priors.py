@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nearline import ConfigError, Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema, datasets
-from nearline.evaluate import _metrics
+from nearline import ConfigError, Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema, datasets, evaluate
 from nearline.glmix import _links, _priors
 from nearline.glmix._packed import unpack
 from nearline.glmix._state import Block
@@ -132,7 +131,7 @@ def test_acceptance_18_learned_scalar_prior_on_movielens_100k() -> None:
     fixed = GLMix(Schema("y", columns=numbers), Fixed(*everything, prior=free_intercept))
     fixed.fit(data.slice(0, half))
     y = data["y"].to_numpy()[half:]
-    assert _metrics.auc(y, fixed.predict_proba(data.slice(half))) == pytest.approx(0.6050, abs=5e-4)
+    assert evaluate.auc(y, fixed.predict_proba(data.slice(half))) == pytest.approx(0.6050, abs=5e-4)
     data = data.append_column("o", pa.array(fixed.decision_function(data)))
     movie = Random("movie_id", on=["age", "gender", "occupation"], prior=Prior(1.0), posterior="full")
     model = GLMix(Schema("y", offset="o", columns={"age": Numeric(0, 1)}), NO_FIXED, [movie], mode="minibatch")
@@ -145,8 +144,8 @@ def test_acceptance_18_learned_scalar_prior_on_movielens_100k() -> None:
         part = data.slice(start, 2500)
         p.append(model.predict_proba(part))
         model.partial_fit(part)
-    assert _metrics.log_loss(y, np.concatenate(p)) <= 0.6295
-    assert _metrics.auc(y, np.concatenate(p)) == pytest.approx(0.7011, abs=5e-4)
+    assert evaluate.log_loss(y, np.concatenate(p)) <= 0.6295
+    assert evaluate.auc(y, np.concatenate(p)) == pytest.approx(0.7011, abs=5e-4)
 
 
 # -- a new prior without a replay --------------------------------------------------------------------------------------

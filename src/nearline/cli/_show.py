@@ -27,7 +27,9 @@ LOSSES = ("log_loss", "deviance", "rmse")
 def as_table(result: Backtest) -> Table:
     """The variants side by side, the best loss in bold, with the loss of the truth where it is known."""
     rows = result.table()
-    names = [name for name in rows[0] if name in FORMATS]
+    further = {metric.name: (metric.label, "{:.4f}") for metric in result.further()}
+    formats = FORMATS | further
+    names = [name for name in rows[0] if name in formats]
     table = Table(
         title=f"{result.title}: {len(result.label):,} events {'served' if result.served else 'predicted'}, "
         f"then learned, after {result.history_rows:,} of history",
@@ -37,19 +39,23 @@ def as_table(result: Backtest) -> Table:
     )  # fmt: skip
     table.add_column("variant", no_wrap=True)
     for name in names:
-        table.add_column(FORMATS[name][0], justify="right", no_wrap=True)
+        table.add_column(formats[name][0], justify="right", no_wrap=name in FORMATS)
     best = winner(rows)
     for row in rows:
-        table.add_row(row["variant"], *(_cell(name, row[name]) for name in names), style="bold" if row is best else "")
+        table.add_row(
+            row["variant"], *(_cell(formats[name][1], row[name]) for name in names), style="bold" if row is best else ""
+        )
     truth = of_the_truth(result)
     if truth is not None:
         table.add_section()
-        table.add_row("best possible (truth)", *(_cell(name, truth.get(name)) for name in names), style="dim")
+        table.add_row(
+            "best possible (truth)", *(_cell(formats[name][1], truth.get(name)) for name in names), style="dim"
+        )
     return table
 
 
-def _cell(name: str, value: float | None) -> str:
-    return "" if value is None else FORMATS[name][1].format(value)
+def _cell(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
 
 
 def of_the_truth(result: Backtest) -> dict[str, float] | None:

@@ -31,8 +31,9 @@ from nearline.config._tables import (
     RandomTable,
     VariantTable,
 )
-from nearline.evaluate import Backtest, Variant, backtest, default_variants
+from nearline.evaluate import Backtest, Named, Variant, backtest, default_variants, named
 from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
+from nearline.glmix._layout import key_of
 from nearline.glmix._replay import seconds
 from nearline.schema import Categorical, ColumnKind, Hashed, Multi, Numeric, Schema, Vector
 
@@ -92,6 +93,12 @@ class Config:
         chosen = self.tables.backtest.variants
         return [self._variant(number, table) for number, table in enumerate(chosen, 1)] or None
 
+    def metrics(self) -> list[Named]:
+        """Further metrics of the backtest."""
+        keys = [str(key_of(block)) for block in self.model().blocks]
+        with self._at("[backtest] metrics"):
+            return [named(name, self.tables.model.link, keys) for name in self.tables.backtest.metrics]
+
     def backtest(self, table: Any = None, progress: Callable[[str, float], None] | None = None) -> Backtest:
         """Progressive validation of `table` (by default the file's own), as `[backtest]` says."""
         settings = self.tables.backtest
@@ -105,7 +112,7 @@ class Config:
             learned = model.learn_priors(past, **msgspec.structs.asdict(settings.priors))
         result = backtest(
             model, design, variants=self.variants(), history=settings.history, learn_priors=False,
-            truth=self._truth(table), title=self.title(), progress=progress,
+            truth=self._truth(table), title=self.title(), metrics=settings.metrics, progress=progress,
         )  # fmt: skip
         return replace(result, learned=learned)
 
@@ -229,6 +236,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
     config.model()
     config.variants()
+    config.metrics()
     config.running()
     return config
 

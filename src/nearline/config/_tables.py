@@ -181,4 +181,5 @@ class BacktestTable(Table, frozen=True):
     truth: str | None = None
     title: str | None = None
     report: str = "backtest.html"
+    metrics: tuple[str, ...] = ()
     variants: tuple[VariantTable, ...] = ()

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
-from nearline.evaluate import _metrics
+from nearline.evaluate import _losses, _ranking, _reliability
+from nearline.evaluate._named import Named, named
+from nearline.evaluate._resample import Interval
 from nearline.features import Design
 from nearline.glmix import GLMix, LearnedPriors
 from nearline.glmix._replay import stops
@@ -97,6 +99,8 @@ class Backtest:
         Priors learned from history, if they were.
     served
         Whether the first outcome is what a running service answered: what it cost cannot be set beside the others then.
+    metrics
+        Names of further metrics that were asked for (see `named`).
     """
 
     title: str
@@ -110,6 +114,7 @@ class Backtest:
     truth: Floats | None
     learned: LearnedPriors | None
     served: bool = False
+    metrics: tuple[str, ...] = ()
 
     def prediction(self, name: str) -> Floats:
         """Expected labels (n) of one variant."""
@@ -120,8 +125,16 @@ class Backtest:
                 return by_name(self.link).mean(outcome.margin)
         raise ConfigError(f"no variant is named {name!r}; there are {[o.variant.name for o in self.outcomes]}")
 
+    def further(self) -> list[Named]:
+        """The metrics that were asked for."""
+        return [named(name, self.link, self.entities) for name in self.metrics]
+
+    def measured(self, metric: Named, variant: str) -> Interval:
+        """A metric of one variant; its interval where it is a mean over entities."""
+        return metric.value(self.label, self.prediction(variant), self.weight, self.entities)
+
     def table(self) -> list[dict[str, Any]]:
-        """One row of metrics per variant: log loss, AUC (or RMSE), calibration, updates, events per second."""
+        """One row of metrics per variant: log loss, AUC (or RMSE), calibration, those asked for, updates, events/s."""
         return [self._row(outcome) for outcome in self.outcomes]
 
     def _row(self, outcome: Outcome) -> dict[str, Any]:
@@ -130,14 +143,15 @@ class Backtest:
         row: dict[str, Any] = {"variant": outcome.variant.name}
         if self.link == "logit":
             row |= {
-                "log_loss": _metrics.log_loss(self.label, p, self.weight),
-                "auc": _metrics.auc(self.label, p, self.weight),
-                "calibration": _metrics.calibration_ratio(self.label, p, self.weight),
+                "log_loss": _losses.log_loss(self.label, p, self.weight),
+                "auc": _ranking.auc(self.label, p, self.weight),
+                "calibration": _reliability.calibration_ratio(self.label, p, self.weight),
             }
         elif self.link == "log":
-            row |= {"deviance": _metrics.poisson_deviance(self.label, p, self.weight)}
+            row |= {"deviance": _losses.poisson_deviance(self.label, p, self.weight)}
         else:
-            row |= {"rmse": _metrics.rmse(self.label, p, self.weight)}
+            row |= {"rmse": _losses.rmse(self.label, p, self.weight)}
+        row |= {metric.name: self.measured(metric, outcome.variant.name).estimate for metric in self.further()}
         row["updates"] = outcome.updates
         return row if self.served else row | {"seconds": outcome.seconds, "events_per_s": rate}
 
@@ -165,6 +179,7 @@ def backtest(
     learn_priors: bool = True,
     truth: Floats | None = None,
     title: str = "backtest",
+    metrics: Sequence[str] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> Backtest:
     """Replay a stream, predict then learn, for several variants of keeping `model` up to date.
@@ -178,13 +193,15 @@ def backtest(
         Events in time order, anything `GLMix.partial_fit` takes.
     truth
         Bayes-optimal probability of every row of `table`, if known.
+    metrics
+        Names of further metrics, such as ``"ndcg@10 by user_id"`` (see `named`).
     progress
         Called with the variant's name and the share of all work done.
 
     Raises
     ------
     ConfigError
-        When `history` leaves no rows to evaluate, or the rows are not in time order.
+        When `history` leaves no rows to evaluate, the rows are not in time order, or a metric is not known.
     """
     design, _ = model.design(table, learn=True)
     start = int(design.rows * history)
@@ -193,6 +210,8 @@ def backtest(
     if np.any(np.diff(design.time) < 0):
         raise ConfigError("backtest needs rows in time order; sort the table by the schema's time column")
     past, rest = design.take(0, start), design.take(start, design.rows)
+    for name in metrics:
+        named(name, model.link, [str(key) for key in rest.entities])
     say = progress or (lambda name, share: None)
     say("priors", 0.0)
     learned = model.learn_priors(past) if learn_priors else None
@@ -205,7 +224,7 @@ def backtest(
     return Backtest(
         title, model.link, rest.label, rest.weight, rest.time,
         {str(key): codes for key, codes in rest.entities.items()}, start, tuple(outcomes),
-        None if truth is None else np.asarray(truth, dtype=np.float64)[start:], learned,
+        None if truth is None else np.asarray(truth, dtype=np.float64)[start:], learned, metrics=tuple(metrics),
     )  # fmt: skip
 
 

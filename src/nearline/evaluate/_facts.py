@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.evaluate import _metrics
+from nearline.evaluate import _losses, _ranking
 from nearline.evaluate._backtest import Backtest, Outcome, Variant
 from nearline.glmix import _links
 
@@ -34,17 +34,22 @@ class Measure:
 
     def best(self, values: list[float]) -> float:
         """The best finite value; NaN where there is none."""
-        finite = [v for v in values if math.isfinite(v)]
-        return (max if self.higher else min)(finite) if finite else math.nan
+        return best_of(values, self.higher)
+
+
+def best_of(values: list[float], higher: bool) -> float:
+    """The best finite value; NaN where there is none."""
+    finite = [v for v in values if math.isfinite(v)]
+    return (max if higher else min)(finite) if finite else math.nan
 
 
 MEASURES = {
     "logit": (
-        Measure("log_loss", "Log loss", False, 4, _metrics.log_loss),
-        Measure("auc", "AUC", True, 4, _metrics.auc),
+        Measure("log_loss", "Log loss", False, 4, _losses.log_loss),
+        Measure("auc", "AUC", True, 4, _ranking.auc),
     ),
-    "log": (Measure("deviance", "Poisson deviance", False, 4, _metrics.poisson_deviance),),
-    "identity": (Measure("rmse", "RMSE", False, 4, _metrics.rmse),),
+    "log": (Measure("deviance", "Poisson deviance", False, 4, _losses.poisson_deviance),),
+    "identity": (Measure("rmse", "RMSE", False, 4, _losses.rmse),),
 }
 
 

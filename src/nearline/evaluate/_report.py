@@ -12,6 +12,7 @@ from nearline.evaluate import _curves, _page, _plots, _tables, _words
 from nearline.evaluate._backtest import Backtest
 from nearline.evaluate._facts import Facts, Measure, Series, gather
 from nearline.evaluate._headline import headline
+from nearline.evaluate._reliability import expected_calibration_error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,8 +53,8 @@ def render(result: Backtest) -> str:
     """
     facts = gather(result)
     parts = [
-        _opening(facts), _tables.results(facts), _over_time(facts), _by_interval(facts), _calibration(facts),
-        _lift(facts), _cost(facts), _tables.priors(result.learned), _tables.what_was_run(facts),
+        _opening(facts), _tables.results(facts), _tables.further(facts), _over_time(facts), _by_interval(facts),
+        _calibration(facts), _lift(facts), _cost(facts), _tables.priors(result.learned), _tables.what_was_run(facts),
     ]  # fmt: skip
     return _page.page(f"{result.title} · nearline {_kind(result)}", "\n".join(p for p in parts if p), len(facts.series))
 
@@ -161,7 +162,9 @@ def _calibration_caption(facts: Facts, series: Series) -> str:
         return "No weight."
     predicted, actual = float(np.average(series.prediction, weights=w)), float(np.average(y, weights=w))
     if facts.result.link == "logit":
-        return f"Predicts {_words.percent(predicted, 2)}; {_words.percent(actual, 2)} happen."
+        off = expected_calibration_error(y, series.prediction, weight=w, strategy="quantile")
+        happen = f"Predicts {_words.percent(predicted, 2)}; {_words.percent(actual, 2)} happen."
+        return f"{happen} Calibration error {_words.number(off, 4)}."
     return f"Predicts {_words.significant(predicted, 4)} on average; labels average {_words.significant(actual, 4)}."
 
 

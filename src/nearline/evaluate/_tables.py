@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from nearline.evaluate import _page, _words
-from nearline.evaluate._facts import Facts, Measure, Series
+from nearline.evaluate._facts import Facts, Measure, Series, best_of
 from nearline.evaluate._headline import captured
+from nearline.evaluate._resample import Interval
 from nearline.glmix import LearnedPriors
 from nearline.glmix._effects import INTERCEPT, Forgetting, PerColumn, per_column
 from nearline.glmix._state import Belief
@@ -33,6 +34,44 @@ def results(facts: Facts) -> str:
         f'<table class="results"><thead><tr>{cells}</tr></thead>'
         f"<tbody>{body}{_optimum(facts)}</tbody></table></div>"
     )
+
+
+def further(facts: Facts) -> str:
+    """The metrics that were asked for, of every variant; means over entities with their intervals."""
+    asked = facts.result.further()
+    if not asked:
+        return ""
+    values = [[facts.result.measured(metric, series.name) for metric in asked] for series in facts.series]
+    best = [best_of([row[k].estimate for row in values], metric.higher) for k, metric in enumerate(asked)]
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("variant", *(m.label for m in asked)))
+    body = "".join(_further_row(series, row, best) for series, row in zip(facts.series, values))
+    grouped = any(math.isfinite(found.low) for row in values for found in row)
+    says = (
+        "Means over entities weigh each by its events; "
+        "their 95\N{NO-BREAK SPACE}% intervals take entities as independent."
+        if grouped
+        else ""
+    )
+    return _page.section(
+        "Further metrics", says,
+        '<div class="card tablecard scroll" tabindex="0" role="region" aria-label="Further metrics">'
+        f'<table class="results"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>',
+    )  # fmt: skip
+
+
+def _further_row(series: Series, row: list[Interval], best: list[float]) -> str:
+    name = f'<span class="name">{_page.key(series.colour)}{escape(series.name)}</span>'
+    cells = "".join(map(_interval_cell, row, best))
+    return f'<tr class="v{series.number}"><th scope="row">{name}</th>{cells}</tr>'
+
+
+def _interval_cell(found: Interval, best: float) -> str:
+    text = _words.number(found.estimate, 4)
+    text = f"<b>{text}</b>" if text == _words.number(best, 4) != _words.NOTHING else text
+    if not math.isfinite(found.low):
+        return f"<td>{text}</td>"
+    ends = f"{_words.number(found.low, 4)} to {_words.number(found.high, 4)}"
+    return f'<td>{text}<div class="quiet">{ends}</div></td>'
 
 
 def _extras(facts: Facts) -> list[str]:
