@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import nearline as nl
 from nearline import config, evaluate, simulate
 from nearline._errors import ConfigError, DataError, StateError
-from nearline.config import _config, _live_tables, _tables
+from nearline.config import _config, _live_tables, _tables, _training_tables
 from nearline.config._all_tables import Tables
 from nearline.config._gate_table import GateTable
 
@@ -506,6 +506,8 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[guard]": [_live_tables.GuardTable],
     "[change]": [_live_tables.ChangeTable],
     "[gate]": [GateTable],
+    "[training]": [_training_tables.TrainingTable],
+    "[refit]": [_training_tables.RefitTable],
     "[serve]": [_live_tables.ServeTable],
 }  # fmt: skip
 

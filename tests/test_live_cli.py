@@ -62,7 +62,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(CONFIG)
     pq.write_table(table.slice(0, 200), folder / "history.parquet")
     assert said("fit", str(config), "--json") == {
-        "version": "1.0.0", "published": True, "events": 200.0, "loss": pytest.approx(0.7, abs=0.1),
+        "version": "1.0.0", "published": True, "events": 200.0, "loss": pytest.approx(0.7, abs=0.1), "cutoff": 0,
     }  # fmt: skip
     pq.write_table(table, folder / "history.parquet")
     assert "version 2.0.0 is registered: learned 300 events" in told(

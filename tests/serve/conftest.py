@@ -263,8 +263,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     pq.write_table(table.slice(0, 4_000), tmp_path / "history.parquet")
     (tmp_path / "nearline.toml").write_text(CONFIG)
     config = configs.load(tmp_path / "nearline.toml")
-    model, found = _fit.learn(config, config.table(), lambda name, share: None)
-    _fit.keep(config, model, "fit from history", True, found)
+    _fit.make(config, "fit from history", True, True)
     listening = bound("127.0.0.1", 0)
     with loop_of(config.running()) as loop:
         app = App(loop, tokens=Tokens.of({role: [token] for role, token in TOKENS.items()}))

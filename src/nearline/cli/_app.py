@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -105,14 +105,36 @@ def check(
 def fit(
     config: ConfigFile = Path("nearline.toml"),
     why: Annotated[str, typer.Option(help="The reason, for the history.")] = "fit from history",
-    publish: Annotated[bool, typer.Option(help="Make it the live version.")] = True,
+    publish: Annotated[bool, typer.Option(help="Make it the live version, if the gate lets it.")] = True,
+    on: Annotated[
+        Literal["data", "ledger", "both"] | None,
+        typer.Option(help="Learn [data], what the service recorded, or one after the other; instead of [fit] on."),
+    ] = None,
+    cutoff: Annotated[
+        int | None,
+        typer.Option(min=0, help="Examples of the ledger before this position are learned, or are in [data]."),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make a model of [data] and publish it: the version that `nearline run` starts from."""
+    """Make a whole model (2.0.0) and publish it; a running service learns what came since, then serves it."""
     from nearline.cli import _fit
 
-    _fit.run(config, why, publish, json)
+    _fit.run(config, why, publish, json, on, cutoff)
+
+
+@app.command()
+def refit(
+    config: ConfigFile = Path("nearline.toml"),
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "re-fit from the ledger",
+    publish: Annotated[bool, typer.Option(help="Make it the live version, if the gate lets it.")] = True,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Re-fit the random effects on the live global fit, from the ledger (1.1.0), and publish it as `fit` does."""
+    from nearline.cli import _refit
+
+    _refit.run(config, why, publish, json)
 
 
 @app.command()
@@ -216,13 +238,17 @@ def diff(
 
 def main() -> None:
     """Run the command line; an error that nearline foresees is one line on standard error and exit status 2."""
+    from nearline.cli import _own
+
+    _own.PROCESS = True
     try:
         app()
-    except NearlineError as error:
+    except (NearlineError, MemoryError) as error:
         if "--debug" in sys.argv:
             raise
         from rich.console import Console
         from rich.text import Text
 
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
+        said = str(error) if isinstance(error, NearlineError) else f"out of memory; see [training] memory_gb ({error})"
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {said}", style="red"))
         sys.exit(2)

@@ -1,64 +1,112 @@
-"""`nearline fit`: the first model of a service, or the next whole one, from `[data]`."""
+"""`nearline fit`: the first model of a service, or the next whole one, from `[data]`, from the ledger, or from both."""
 
 from __future__ import annotations
 
-import time
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from rich.console import Console
 
 from nearline import config as configs
-from nearline.cli import _progress
+from nearline._errors import ConfigError
+from nearline.cli import _progress, _training
+from nearline.cli._training import Candidate
 from nearline.config import Config
 from nearline.glmix import GLMix
 from nearline.glmix._links import by_name
+from nearline.loop import Committed, History
 from nearline.store import Registry, Version
 
+On = Literal["data", "ledger", "both"]
 
-def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
+
+def run(file: Path, why: str, publish: bool, as_object: bool, on: On | None = None, cutoff: int | None = None) -> None:
     """Learn priors and coefficients from history, register the model as a version, and publish it."""
     config = configs.load(file)
-    table = config.table()
-    with _progress.phases(as_object) as say:
-        model, found = learn(config, table, say)
-    version = keep(config, model, why, publish, found)
-    if as_object:
-        print(msgspec.json.encode({"version": str(version), "published": publish, **found}).decode())
+    _training.confine(config)
+    made, reasons = make(config, why, publish, as_object, on, cutoff)
+    _training.report(made, reasons, file, as_object)
+    if reasons:
+        sys.exit(1)
+
+
+def make(
+    config: Config, why: str, publish: bool, quiet: bool, on: On | None = None, cutoff: int | None = None
+) -> tuple[Candidate, tuple[str, ...] | None]:
+    """The next whole version, registered and, unless the gate refuses it, published; with the gate's reasons."""
+    with _training.registry_of(config) as registry:
+        live = registry.live()
+        with _progress.phases(quiet) as say:
+            made = candidate(config, registry, say, on or config.tables.fit.on, cutoff)
+        _training.keep(config, registry, made, "fit", why)
+        if not publish:
+            return made, None
+        before = None if live is None else live.version
+        return made, _training.publish(config, registry, made.version, "fit", why, before, quiet)
+
+
+def candidate(config: Config, registry: Registry, say: _progress.Say, on: On, cutoff: int | None) -> Candidate:
+    """A model of the whole history, as the next whole version."""
+    tables, start, end = history(config, registry, on, cutoff)
+    model, found = learn(config, tables, say)
+    version = Version(1 + max((record.version.whole for record in registry.versions()), default=0))
+    return Candidate(model, version, start, end, found, {"on": on, "fit": msgspec.to_builtins(config.tables.fit)})
+
+
+def history(config: Config, registry: Registry, on: On, cutoff: int | None) -> tuple[list[Any], int, int]:
+    """Tables to learn from, and the examples [start, cutoff) of the ledger that are in them."""
+    committed = Committed.of(registry.folder)
+    tables = [config.table()] if on != "ledger" else []
+    if on == "data" and not committed.positions.get("examples"):
+        return tables, 0, 0
+    with History(registry.folder, _training.live_model(registry, config.file)) as ledger:
+        if on == "data":
+            start = ledger.first if cutoff is None else cutoff
+            if cutoff is None:
+                _require_apart(config, tables[0], ledger)
+            return tables, start, start
+        end = _training.cutoff_of(config, ledger, committed) if cutoff is None else cutoff
+        if end <= ledger.first:
+            raise ConfigError(
+                f"the ledger holds no examples before {end} to fit on; serve first: nearline run {config.file}"
+            )
+        return [*tables, ledger.table(config.model(), ledger.first, end)], ledger.first, end
+
+
+def _require_apart(config: Config, table: Any, ledger: History) -> None:
+    """Refuse to guess whether [data] holds what the ledger recorded: it would be lost, or count twice."""
+    time, first = config.tables.schema.time, ledger.first_time()
+    if time is None or first is None or not table.num_rows:
         return
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    state = "live" if publish else "registered"
-    console.print(f"version {version} is {state}: learned {table.num_rows:,} events, log loss {found['loss']:.4f}")
-    console.print(f"serve it and keep it fresh: nearline run {file}")
+    last = float(np.max(table[time].to_numpy()))
+    if last >= first:
+        raise ConfigError(
+            f"[data] reaches to time {last:.0f} and the ledger begins at {first:.0f}: say which examples of the ledger "
+            "are in [data] with --cutoff POSITION (those before it are; 0: none), or fit with --on ledger or --on both"
+        )
 
 
-def learn(config: Config, table: Any, say: _progress.Say) -> tuple[GLMix, dict[str, float]]:
-    """A model that has learned the table event by event, and its loss while it did so."""
+def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GLMix, dict[str, float]]:
+    """A model that has learned the tables event by event, one after the other, and its loss while it did so."""
     settings = config.tables.fit
     model = config.model()
     if settings.learn_priors:
         say("priors", 0.0)
-        recent = table.slice(max(0, table.num_rows - settings.prior_rows))
+        recent = max((_newest(table, settings.prior_rows) for table in reversed(tables)), key=len)
         model.learn_priors(recent, **msgspec.structs.asdict(settings.priors))
     say("learning history", 0.0)
-    design, _ = model.design(table, learn=True)
-    margin = model.progressive(design).margin
-    loss = by_name(model.link).loss(design.label, margin)
-    return model, {"events": float(table.num_rows), "loss": float(np.average(loss, weights=design.weight))}
+    losses, weights = [], []
+    for table in tables:
+        design, _ = model.design(table, learn=True)
+        margin = model.progressive(design).margin
+        losses.append(by_name(model.link).loss(design.label, margin))
+        weights.append(design.weight)
+    loss, weight = np.concatenate(losses), np.concatenate(weights)
+    return model, {"events": float(len(loss)), "loss": float(np.average(loss, weights=weight))}
 
 
-def keep(config: Config, model: GLMix, why: str, publish: bool, metrics: dict[str, float]) -> Version:
-    """Register a model as the next whole version, and publish it."""
-    registry = Registry(config.running().folder, clock=time.time)
-    try:
-        known = registry.versions()
-        version = Version(1 + max((record.version.whole for record in known), default=0))
-        staged = model.save(registry.stage())
-        registry.register(staged, version, who="fit", why=why, metrics=metrics, config=config.digest())
-        if publish:
-            registry.publish(version, who="fit", why=why)
-    finally:
-        registry.close()
-    return version
+def _newest(table: Any, rows: int) -> Any:
+    return table.slice(max(0, table.num_rows - rows))

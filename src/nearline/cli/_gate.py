@@ -17,7 +17,7 @@ from nearline.cli import _progress
 from nearline.config import Config
 from nearline.gate import Check, Verdict
 from nearline.glmix import GLMix
-from nearline.loop import Cost, Cutoff, judge
+from nearline.loop import Committed, Cost, Cutoff, judge
 from nearline.loop._cost import latencies, size
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.loop._loop import predictions_of
@@ -65,7 +65,7 @@ def judged(config: Config, registry: Registry, version: Version, quiet: bool) ->
         costs = [Cost(seconds, size(path)) for seconds, path in zip(times, paths)]
         return judge(
             models[1], Cutoff.of(record, examples, predictions), predictions, examples, running.gating,
-            safety=running.safety, live=costs[0], cost=costs[1],
+            safety=running.safety, live=costs[0], cost=costs[1], copies=Committed.of(running.folder).copies,
             progress=lambda share: say(f"playing version {version} against the ledger", share),
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from nearline import config as configs
 from nearline._errors import ConfigError, StateError
-from nearline.cli import _fit, _live_score, _live_table, _progress, _run
+from nearline.cli import _fit, _live_score, _live_table, _run
 from nearline.cli._drive import Seen, drive
 from nearline.config import Config
 from nearline.schema import key_columns
@@ -92,9 +92,7 @@ def prepare(traffic: Traffic, out: Path, now: float, quiet: bool) -> Config:
         raise ConfigError(f"--out: cannot write to {out}: {error}") from error
     config = configs.load(file)
     _clear(config.running().folder)
-    with _progress.phases(quiet) as say:
-        model, found = _fit.learn(config, config.table(), say)
-    _fit.keep(config, model, "fit from history", True, found)
+    _fit.make(config, "fit from history", True, quiet)
     return config
 
 

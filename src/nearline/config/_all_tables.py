@@ -23,6 +23,7 @@ from nearline.config._tables import (
     SchemaTable,
     Table,
 )
+from nearline.config._training_tables import RefitTable, TrainingTable
 
 
 class Tables(Table, frozen=True, kw_only=True):
@@ -43,4 +44,6 @@ class Tables(Table, frozen=True, kw_only=True):
     guard: GuardTable = GuardTable()
     change: ChangeTable = ChangeTable()
     gate: GateTable = GateTable()
+    training: TrainingTable = TrainingTable()
+    refit: RefitTable = RefitTable()
     serve: ServeTable = ServeTable()

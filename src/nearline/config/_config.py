@@ -140,6 +140,20 @@ class Config:
         with self._at(""):
             return _running.running(self.tables, self.file.parent)
 
+    def refit_every(self) -> float | None:
+        """Seconds between two re-fits that `nearline run` starts by itself; None where it starts none."""
+        every, training = self.tables.refit.every, self.tables.training
+        with self._at(""):
+            for name, value, least in (("nice", training.nice, 0), ("judge", training.judge, 0)):
+                if value < least:
+                    raise ConfigError(f"[training] {name} = {value} must be at least {least}")
+            if training.memory_gb is not None and not training.memory_gb > 0:
+                raise ConfigError(f"[training] memory_gb = {training.memory_gb} must be above 0")
+            found = seconds(every) if isinstance(every, str) else every
+            if found is not None and not found > 0:
+                raise ConfigError(f"[refit] every = {found} must be above 0 seconds")
+        return found
+
     def digest(self) -> str:
         """Hash of what the file says, recorded with every version made from it."""
         return hashlib.sha256(msgspec.json.encode(self.tables, order="deterministic")).hexdigest()
@@ -238,6 +252,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
     config.variants()
     config.metrics()
     config.running()
+    config.refit_every()
     return config
 
 

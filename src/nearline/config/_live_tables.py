@@ -95,8 +95,9 @@ class ServeTable(Table, frozen=True):
 
 
 class FitTable(Table, frozen=True):
-    """`[fit]`: how the first model is made of `[data]`."""
+    """`[fit]`: how a whole model is made, and of what."""
 
+    on: Literal["data", "ledger", "both"] = "data"
     learn_priors: bool = True
     prior_rows: int = 50_000
     priors: PriorsTable = PriorsTable()

@@ -3,10 +3,13 @@
 from nearline.loop._audit import Audit, audit, replay
 from nearline.loop._candidate import Cutoff, judge
 from nearline.loop._compare import compare
+from nearline.loop._history import Committed, History
 from nearline.loop._loop import Loop
+from nearline.loop._refit import Refitted, refit
 from nearline.loop._settings import Pace, Recording
 from nearline.loop._trial import Cost, Gating
 
 __all__ = [
-    "Audit", "Cost", "Cutoff", "Gating", "Loop", "Pace", "Recording", "audit", "compare", "judge", "replay",
+    "Audit", "Committed", "Cost", "Cutoff", "Gating", "History", "Loop", "Pace", "Recording", "Refitted", "audit",
+    "compare", "judge", "refit", "replay",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ ledger's own batches: progressive validation. Live's side of the comparison is w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from nearline.gate import Verdict
 from nearline.glmix import GLMix, Safety
 from nearline.loop._events import events
 from nearline.loop._examples import loosening
+from nearline.loop._held import Span
 from nearline.loop._recall import NEVER
 from nearline.loop._relearn import as_settled
 from nearline.loop._settle import Settled
@@ -49,6 +50,7 @@ class Cutoff:
 def judge(
     candidate: GLMix, cutoff: Cutoff, predictions: Log, examples: Log, gating: Gating, *,
     safety: Safety | None = None, live: Cost = Cost(), cost: Cost = Cost(),  # noqa: B008 - frozen
+    copies: Sequence[Span] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Verdict:  # fmt: skip
     """Play a candidate against the ledger after its cut-off, and say whether it may be published.
@@ -63,6 +65,8 @@ def judge(
         What is quarantined instead of learned, as when it will be served.
     live, cost
         What the live model and the candidate cost.
+    copies
+        Spans of the examples that say again what an earlier stretch of them said (`Committed`): they are passed over.
     progress
         Called with the share of the ledger that was played.
 
@@ -74,6 +78,8 @@ def judge(
     trial = Trial(candidate.link, predictions, gating, key_columns(candidate.encoder.keys))
     player = _Player(candidate, predictions, examples, safety or Safety())
     for at, batch in examples.batches(cutoff.examples):
+        if any(start <= at < end for start, end in copies):
+            continue
         unseen = batch.filter(_unseen(batch, max(cutoff.predictions, predictions.first)))
         trial.add(unseen, player.play(unseen, at))
         if progress is not None:

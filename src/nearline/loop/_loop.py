@@ -379,7 +379,8 @@ class Loop:
                 # Examples go by their prediction's time.
                 column = "received" if "received" in log.schema.names else "time"
                 log.retain(min(needed, first_at(log, now - self.recording.retention, column)))
-        self._versions.retain(self.learner.line.base)
+        line = self.learner.line
+        self._versions.retain(line.base, Version(line.whole))  # the global fit is what the next re-fit begins with
         pa.default_memory_pool().release_unused()  # sealing takes tens of megabytes for a moment
 
 

@@ -61,6 +61,12 @@ class Recall:
                 out[here] = held[predictions[here] % ROWS]
         return out
 
+    def held(self) -> tuple[Ints, Ints]:
+        """Predictions that were learned, ascending, and the positions of their examples."""
+        pages = [(page * ROWS + np.flatnonzero(at >= 0), at[at >= 0]) for page, at in sorted(self._pages.items())]
+        none = np.zeros(0, np.int64)
+        return np.concatenate([none, *(where for where, _ in pages)]), np.concatenate([none, *(at for _, at in pages)])
+
     def drop(self, pages: Iterable[int]) -> None:
         """Forget pages whose predictions can no longer be corrected."""
         for page in pages:

@@ -1,0 +1,105 @@
+"""`nearline run` starts `nearline refit` every so often, as a process of its own beside the service."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from nearline._errors import NearlineError
+from nearline.store import Registry
+
+_logger = logging.getLogger("nearline")
+LOOK_SECONDS, STOP_SECONDS = 30.0, 10.0
+
+
+class Refits:
+    """Re-fits whenever the newest fit is older than `every` seconds; a failure is logged and never stops serving.
+
+    Parameters
+    ----------
+    file, folder
+        The `nearline.toml`, and its state directory.
+    command
+        What is run; by default this nearline's own `refit`.
+    look
+        Seconds between two looks at the registry.
+    """
+
+    def __init__(
+        self, file: Path, folder: Path, every: float, *, command: Sequence[str] | None = None,
+        look: float = LOOK_SECONDS,
+    ) -> None:  # fmt: skip
+        self._command = list(command or (sys.executable, "-m", "nearline", "refit", str(file), "--json"))
+        self._folder, self._every, self._look = folder, every, min(look, every)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="nearline-refits", daemon=True)
+        self._tried = -float("inf")
+
+    def __enter__(self) -> Refits:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._look):
+            try:
+                if self._due(time.time()):
+                    self._tried = time.time()
+                    self._run()
+            except (OSError, NearlineError) as error:
+                _logger.error("the re-fit could not be started: %s", error)
+
+    def _due(self, now: float) -> bool:
+        registry = Registry(self._folder, clock=time.time)
+        try:
+            fits = [record.created for record in registry.versions() if record.version.nearline == 0]
+        finally:
+            registry.close()
+        return now - max([self._tried, *fits]) >= self._every
+
+    def _run(self) -> None:
+        _logger.info("re-fitting from the ledger")
+        child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while True:
+            try:
+                out, err = child.communicate(timeout=self._look if self._look < 1.0 else 1.0)
+                break
+            except subprocess.TimeoutExpired:
+                if self._stop.is_set():
+                    _end(child)
+                    return
+        _tell(child.returncode, out, err)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.communicate(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+
+
+def _tell(code: int, out: str, err: str) -> None:
+    """Say in the log what came of it: published, refused with the reasons, or failed with the last thing it said."""
+    try:
+        found = msgspec.json.decode(out)
+    except msgspec.DecodeError:
+        found = {}
+    if code == 0 and found:
+        _logger.info("version %s is re-fitted%s", found["version"], "" if found["published"] else " and registered")
+    elif found.get("refused"):
+        _logger.warning("version %s is re-fitted and not published: %s", found["version"], "; ".join(found["refused"]))
+    else:
+        said = err.strip().splitlines()
+        _logger.error("the re-fit failed with status %d: %s", code, said[-1] if said else "it said nothing")
