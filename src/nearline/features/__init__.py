@@ -2,7 +2,8 @@
 
 from nearline.features._encoder import Design, Encoder
 from nearline.features._growth import Extent, Growth
+from nearline.features._row_block import BlockShape, RowBlock
 from nearline.features._row_encoder import RowEncoder
 from nearline.features._unseen import Unseen
 
-__all__ = ["Design", "Encoder", "Extent", "Growth", "RowEncoder", "Unseen"]
+__all__ = ["BlockShape", "Design", "Encoder", "Extent", "Growth", "RowBlock", "RowEncoder", "Unseen"]

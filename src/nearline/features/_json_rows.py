@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from nearline.features._decimal import UNDECIDED, integer, number
-from nearline.features._str_index import LEAF, PAD, copy, equal, find, trailing_zeros, word
+from nearline.features._str_index import LEAF, PAD, equal, find, trailing_zeros, word
 
 UNREAD, CROWDED = -1, -2
 NUMBER, INTEGER, STRING = 0, 1, 2
@@ -94,13 +94,14 @@ def field_at(text: Any, at: int, fields: Any, names: Any, guess: int) -> Any:
 @njit(**LEAF)
 def read(
     text: Any, head: Any, null: Any, fields: Any, names: Any, wide: Any, exact: Any, numbers: Any, integers: Any,
-    given: Any, spans: Any, value: Any, whole: Any,
+    given: Any, spans: Any, totals: Any, value: Any, whole: Any,
 ) -> Any:  # fmt: skip
     """Read all rows; how many there are, UNREAD, or CROWDED where room is short. PAD zero bytes end the text.
 
     numbers and integers are (fields of the kind, most rows), `given` says which integers are there, spans is (string
-    fields, most rows, 2): where a string starts and its size, −1 for null or absent; absent numbers are NaN. value and
-    whole are room for two floats and one integer.
+    fields, most rows, 2): where a string starts and its size, −1 for null or absent; absent numbers are NaN. To totals
+    (fields of strings, then of integers, 2) are added the bytes of all strings of a field, and how many values there
+    are. value and whole are room for two floats and one integer.
     """
     F, most = fields.shape[0], spans.shape[1]
     at = skip(text, 0)
@@ -150,6 +151,7 @@ def read(
                 if at < 0:
                     return UNREAD
                 integers[out, n], given[out, n] = whole[0], 1
+                totals[spans.shape[0] + out, 1] += 1
             else:
                 if text[at] != QUOTE:
                     return UNREAD
@@ -157,6 +159,8 @@ def read(
                 if stop < 0:
                     return UNREAD
                 spans[out, n, 0], spans[out, n, 1] = at + 1, stop - at - 1
+                totals[out, 0] += stop - at - 1
+                totals[out, 1] += 1
                 at = stop + 1
             seen |= np.uint64(1) << np.uint64(f)
             guess = f + 1 if f + 1 < F else 0
@@ -180,27 +184,6 @@ def read(
         return UNREAD
     at = skip(text, at + 1)
     return n if at == text.shape[0] - PAD else UNREAD
-
-
-@njit(**LEAF)
-def gather(text: Any, spans: Any, n: int, data: Any, offsets: Any, valid: Any) -> Any:
-    """All strings, column after column, as Arrow keeps them; how many are null.
-
-    Their bytes, PAD more being written; offsets (columns · n + 1); bits where they are given, zero before.
-    """
-    end, nulls, at = 0, 0, 0
-    offsets[0] = 0
-    for k in range(spans.shape[0]):
-        for i in range(n):
-            size = spans[k, i, 1]
-            if size < 0:
-                nulls += 1
-            else:
-                valid[at >> 3] |= np.uint8(1 << (at & 7))
-                end = copy(text, spans[k, i, 0], size, data, end)
-            at += 1
-            offsets[at] = end
-    return nulls
 
 
 PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3

@@ -23,6 +23,7 @@ from nearline.features import _row_columns
 from nearline.features._assemble import Rows, Slotted, assemble
 from nearline.features._drafts import items
 from nearline.features._encoder import Design, Encoder
+from nearline.features._row_block import RowBlock
 from nearline.features._row_columns import Found
 from nearline.features._row_reader import RowReader
 from nearline.features._row_types import fields, key_families, row_type
@@ -101,7 +102,7 @@ class RowEncoder:
         lists: Any = zip(*map(msgspec.structs.astuple, rows)) if rows else ([] for _ in self.names)
         return self._encode(dict(zip(self.names, map(list, lists))), len(rows), now)
 
-    def read(self, body: bytes, now: float = 0.0) -> tuple[Design, Columns] | None:
+    def read(self, body: bytes, now: float = 0.0) -> tuple[Design, RowBlock] | None:
         """As `encode`, from the bytes of a request `{"rows": [...]}` in its usual form; None for any other.
 
         It costs less than half of decoding and encoding. None does not mean that the body is bad: decode it, and see.

@@ -10,23 +10,22 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features._encoder import Design
 from nearline.features._entities import strangers
+from nearline.features._row_block import INTEGER, NUMBER, STRING, BlockShape, RowBlock
 from nearline.features._vocabulary import MISSING, Column
 from nearline.schema import Categorical, Multi, Numeric
 
 if TYPE_CHECKING:
-    from nearline.features._row_encoder import Columns, RowEncoder
+    from nearline.features._row_encoder import RowEncoder
 
 _MOST_FIELDS = 64
 _ROOM = 128
 """Rows that there is room for at first; a larger request is counted."""
-_PAD = bytes(8)
+_PAD, _NONE = bytes(8), dict[str, Any]()
 _HEAD, _NULL = np.frombuffer(b'"rows"' + _PAD, np.uint8), np.frombuffer(b"null" + _PAD, np.uint8)
-NUMBER, INTEGER, STRING = 0, 1, 2
 PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3
 
 
@@ -40,7 +39,7 @@ class RowReader:
 
         self._kernels: Any = _json_rows
         self._rows, self._encoder, schema = rows, rows.encoder, rows.schema
-        self._families, self._recorded = rows.families, rows.arrow.names
+        self._families = rows.families
         self._kinds = {name: self._kind(name) for name in rows.names}
         keys = self._encoder.keys
         self.usable = (
@@ -56,6 +55,7 @@ class RowReader:
             assert kind is not None
             self._out[name], totals[kind] = totals[kind], totals[kind] + 1
         self._totals = totals
+        self._shape = BlockShape({name: (self._kinds[name] or NUMBER, self._out[name]) for name in rows.arrow.names})
         self._fields, self._names = self._described(schema)
         self._wide, self._exact = powers()
         self._value, self._whole = np.zeros(2), np.zeros(1, np.int64)
@@ -72,7 +72,6 @@ class RowReader:
         x, whole = np.empty((numbers, 1)), np.empty((integers, 1), np.int64)
         given, spans = np.empty((integers, 1), np.uint8), np.empty((strings, 1, 2), np.int32)
         self._laid_out(text, 0, x, whole, given, spans)
-        self._columns(text, 0, x, whole, given, spans)
         for key in self._encoder.keys:
             self._codes(key, text, 0, whole, spans)
 
@@ -112,35 +111,39 @@ class RowReader:
             names += b'"' + data + b'":'
         return np.array(lines, np.int64), np.frombuffer(names + _PAD, np.uint8)
 
-    def read(self, body: bytes, now: float) -> tuple[Design, Columns] | None:
+    def read(self, body: bytes, now: float) -> tuple[Design, RowBlock] | None:
         """Design and recorded columns of the rows of a request; None where it is not of the usual form."""
         if not self.usable or not (body.isascii() or _is_utf8(body)):
             return None
         text = np.frombuffer(body + _PAD, np.uint8)
-        n, *found = self._parsed(text, _ROOM)
+        n, x, whole, given, spans, totals = self._parsed(text, _ROOM)
         if n == self._kernels.CROWDED:
-            n, *found = self._parsed(text, body.count(b"{"))
+            n, x, whole, given, spans, totals = self._parsed(text, body.count(b"{"))
         if n < 1:
             return None
-        x, whole, given, spans = found
         self._follow()
         rows, roles = self._laid_out(text, n, x, whole, given, spans), self._roles(n, x, now)
         if rows is None or roles is None:
             return None
         codes = {key: self._codes(key, text, n, whole, spans) for key in self._encoder.keys}
         indptr, indices, values = rows
-        return Design(indptr, indices, values, codes, *roles), self._columns(text, n, x, whole, given, spans)
+        return Design(indptr, indices, values, codes, *roles), RowBlock(
+            self._shape, n, text, x, whole, given, spans, totals, _NONE
+        )  # fmt: skip
 
-    def _parsed(self, text: Any, most: int) -> tuple[int, Any, Any, Any, Any]:
-        """How many rows there are, or what else the kernel says; numbers, integers, whether given, spans of strings."""
+    def _parsed(self, text: Any, most: int) -> tuple[int, Any, Any, Any, Any, Any]:
+        """How many rows there are, or what else the kernel says; numbers, integers, whether given, spans of strings
+        and their totals.
+        """
         numbers, integers, strings = self._totals
         x, whole = np.empty((numbers, most)), np.empty((integers, most), np.int64)
         given, spans = np.empty((integers, most), np.uint8), np.empty((strings, most, 2), np.int32)
+        totals = np.zeros((strings + integers, 2), np.int64)
         n = self._kernels.read(
             text, _HEAD, _NULL, self._fields, self._names, self._wide, self._exact, x, whole, given, spans,
-            self._value, self._whole,
+            totals, self._value, self._whole,
         )  # fmt: skip
-        return n, x, whole, given, spans
+        return n, x, whole, given, spans, totals
 
     def _follow(self) -> None:
         """Enter what the vocabulary has learned since the last request."""
@@ -248,25 +251,6 @@ class RowReader:
             }
             strangers(codes, named)
         return codes
-
-    def _columns(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Columns:
-        """Keys and features as they are recorded, strings as slices of one Arrow array."""
-        total = n * len(spans)
-        data, offsets = np.empty(len(text), np.uint8), np.empty(total + 1, np.int32)
-        valid, found = np.zeros((total + 7) // 8, np.uint8), dict[str, Any]()
-        nulls = self._kernels.gather(text, spans, n, data, offsets, valid)
-        bits = pa.py_buffer(valid) if nulls else None
-        strings = pa.StringArray.from_buffers(total, pa.py_buffer(offsets), pa.py_buffer(data), bits, nulls)
-        for name in self._recorded:
-            kind, out = self._kinds[name], self._out[name]
-            if kind == NUMBER:
-                found[name] = x[out, :n]
-            elif kind == STRING:
-                found[name] = strings.slice(out * n, n)
-            else:
-                values, there = whole[out, :n], given[out, :n]
-                found[name] = values if name in self._families or there.all() else pa.array(values, mask=there == 0)
-        return found
 
 
 def _is_utf8(body: bytes) -> bool:

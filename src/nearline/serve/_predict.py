@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline.features import Design
+from nearline.features import Design, RowBlock
 from nearline.glmix import Draw, Scores
 from nearline.serve import _arrow
 from nearline.serve._acknowledge import Acknowledger
@@ -71,7 +71,7 @@ class Predict:
         return Answer(_encode(Predictions(_predictions(live, ids, scores, draw, explained))), JSON, n)
 
     async def _answered(
-        self, live: Live, now: float, design: Design, columns: dict[str, Any], waiter: Acknowledger
+        self, live: Live, now: float, design: Design, columns: RowBlock, waiter: Acknowledger
     ) -> Answer:
         """The usual request: scores, and nothing beside them."""
         scores = live.scorer.score(design)
@@ -126,7 +126,7 @@ class Predict:
         return [[Contribution(**asdict(term)) for term in row] for row in found]
 
     async def _record(
-        self, live: Live, now: float, design: Design, columns: dict[str, Any], scores: Scores,
+        self, live: Live, now: float, design: Design, columns: dict[str, Any] | RowBlock, scores: Scores,
         draw: Draw | None, waiter: Acknowledger,
     ) -> int:  # fmt: skip
         """Position of the first prediction, once all are durable."""
@@ -135,15 +135,17 @@ class Predict:
         if schema.time is not None:
             _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
             received = np.full(n, now)
-        columns |= {"time": design.time, "received": received, "score": scores.margin, "version": scores.version}
+        more: dict[str, Any] = {
+            "time": design.time, "received": received, "score": scores.margin, "version": scores.version,
+        }  # fmt: skip
         if schema.offset is not None:
-            columns["offset"] = design.offset
+            more["offset"] = design.offset
         if schema.weight is not None:
-            columns["weight"] = design.weight
+            more["weight"] = design.weight
         if draw is not None:
-            columns |= {"propensity": draw.propensity, "seed": draw.seed}
+            more |= {"propensity": draw.propensity, "seed": draw.seed}
         future, done = waiter.future()
-        first = self._service.predictions.submit(n, columns, done)
+        first = self._service.predictions.submit(n, columns | more, done)
         await future
         return first
 

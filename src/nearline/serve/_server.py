@@ -12,6 +12,7 @@ import uvicorn
 from nearline._errors import ConfigError
 from nearline.serve._access import check_bind
 from nearline.serve._app import App
+from nearline.serve._protocol import HttpProtocol
 
 GRACE = 30
 """Seconds that open requests have to finish once the server stops."""
@@ -60,7 +61,7 @@ def server(app: App, *, host: str = "127.0.0.1", port: int = 8000, **options: An
     check_bind(host, app.tokens)
     config = uvicorn.Config(
         app, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
-        lifespan="on", loop="auto", http="auto", proxy_headers=False, ws="none", timeout_graceful_shutdown=GRACE,
+        lifespan="on", loop="auto", http=HttpProtocol, proxy_headers=False, ws="none", timeout_graceful_shutdown=GRACE,
         **{"timeout_keep_alive": KEEP_ALIVE, **options},
     )  # fmt: skip
     return _Server(config, app)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from nearline._errors import DataError
+from nearline.features import RowBlock
 from nearline.store._lists import from_list
 
 Columns: TypeAlias = Mapping[str, Any]
@@ -23,6 +24,8 @@ _SIZED: frozenset[Any] = frozenset({list, tuple, np.ndarray})
 
 def check_columns(n: int, columns: Columns, known: frozenset[str]) -> None:
     """Raise DataError for a column that the log does not take, or of another length than n."""
+    if isinstance(columns, RowBlock) and columns.shape.names <= known:
+        columns = columns.more  # the block's own have its length
     if not columns.keys() <= known:
         wrong = next(name for name in columns if name not in known)
         raise DataError("the log has no such column, or makes it itself", column=wrong)

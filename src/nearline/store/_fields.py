@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from nearline._errors import ConfigError, DataError, StateError
+from nearline.store._packed import Packed
 
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
@@ -54,7 +55,12 @@ def fitted(rows: Any, schema: Any) -> Any:
 
 
 def check_batch(batch: Any, schema: Any) -> Any:
-    """The batch without metadata; raises DataError unless it has the log's columns in the log's order and types."""
+    """The batch (of a `Packed` one, its batch) without metadata.
+
+    Raises DataError unless it has the log's columns in the log's order and types.
+    """
+    if isinstance(batch, Packed):
+        batch = batch.batch
     if batch.schema.equals(schema):
         return batch
     if batch.schema.names != schema.names:

@@ -21,6 +21,7 @@ from nearline.store._faults import gone
 from nearline.store._fields import check_batch, checked_schema
 from nearline.store._folder import Mark, lock
 from nearline.store._opening import readable, writable
+from nearline.store._packed import Packed
 from nearline.store._recent import Recent, joined
 from nearline.store._sealed import RowGroups
 from nearline.store._segment import Appender, ArrowSegment, new_segment
@@ -128,7 +129,7 @@ class Log:
         return self._appender.segment.end if self._appender else self.end
 
     def append(self, batch: Any) -> int:
-        """Append a `pyarrow.RecordBatch`; the position of its first row. It can be read after `commit`.
+        """Append a `pyarrow.RecordBatch`, or a `Packed` one; the position of its first row. Read it after `commit`.
 
         Raises
         ------
@@ -137,15 +138,15 @@ class Log:
         StateError
             The system refuses, or the log is closed or read-only. Nothing of the batch is kept, everything before is.
         """
-        batch = check_batch(batch, self.schema)
+        rows = check_batch(batch, self.schema)
         with self._writing:
             appender = self._writer()
-            if not batch.num_rows:
+            if not rows.num_rows:
                 return appender.segment.end
             if not self._pending and self._full(appender.segment):
                 appender = self._roll()
-            position = appender.append(batch, self.end)
-            self._pending.append(batch)
+            position = appender.append(batch if isinstance(batch, Packed) else rows, self.end)
+            self._pending.append(rows)
             return position
 
     def commit(self) -> int:

@@ -24,7 +24,8 @@ _ENTRY = "rows={:012d} position={:020d} durable={:020d} bytes={:016d} crc32=0000
 _HEADER = re.compile(rb"schema crc32=([0-9a-f]{8})")
 _PATTERN = re.compile(rb"rows=(\d{12}) position=(\d{20}) durable=(\d{20}) bytes=(\d{16}) crc32=([0-9a-f]{8})")
 _BEGIN = b"\xff\xff\xff\xff"
-_PREFIX = 8  # 0xFFFFFFFF, then the length of the metadata as int32
+PREFIX = 8
+"""Bytes before a message's metadata: 0xFFFFFFFF, then its length as int32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def header(schema: Any) -> bytes:
     """The first message of a stream: its schema, with a checksum among its metadata."""
     sink = pa.BufferOutputStream()
     pa.ipc.new_stream(sink, schema.with_metadata({_KEY: "schema crc32=00000000"})).close()
-    data = bytearray(sink.getvalue())[:-_PREFIX]  # without the end-of-stream mark
+    data = bytearray(sink.getvalue())[:-PREFIX]  # without the end-of-stream mark
     match = _HEADER.search(data)
     assert match is not None
     data[match.start(1) : match.end(1)] = b"%08x" % zlib.crc32(data)
@@ -77,9 +78,9 @@ def read_header(data: memoryview) -> Any:
 
 def header_length(data: memoryview) -> int | None:
     """Bytes of the schema message at the start of a stream; None when it is not whole."""
-    if len(data) < _PREFIX or bytes(data[:4]) != _BEGIN:
+    if len(data) < PREFIX or bytes(data[:4]) != _BEGIN:
         return None
-    length = _PREFIX + int.from_bytes(data[4:8], "little")
+    length = PREFIX + int.from_bytes(data[4:8], "little")
     return length if length <= len(data) else None
 
 
@@ -91,20 +92,25 @@ def encode(batch: Any, position: int, durable: int) -> tuple[bytearray, memoryvi
     writer.write_batch(batch, custom_metadata={_KEY: _ENTRY.format(batch.num_rows, position, durable, 0)})
     stream = memoryview(sink.getvalue())
     whole = stream[header_length(stream) :]
-    cut = _PREFIX + int.from_bytes(whole[4:8], "little")
+    cut = PREFIX + int.from_bytes(whole[4:8], "little")
     head, body = bytearray(whole[:cut]), whole[cut:]
+    enter(head, body, batch.num_rows, position, durable)
+    return head, body
+
+
+def enter(head: Any, body: Any, rows: int, position: int, durable: int) -> None:
+    """Write the entry of a message, in its place in the head."""
     match = _PATTERN.search(head)
     assert match is not None
-    head[match.start(4) : match.end(4)] = b"%016d" % len(body)
+    head[match.start() : match.end()] = _ENTRY.format(rows, position, durable, len(body)).encode()
     head[match.start(5) : match.end(5)] = b"%08x" % zlib.crc32(body, zlib.crc32(head))
-    return head, body
 
 
 def locate(data: memoryview, at: int, position: int) -> Message | Fault:
     """The message that begins at a byte and should begin at a position, its checksum verified."""
     if bytes(data[at : at + 4]) != _BEGIN:
         return Fault(at, "no message begins here")
-    cut = at + _PREFIX + int.from_bytes(data[at + 4 : at + 8], "little")
+    cut = at + PREFIX + int.from_bytes(data[at + 4 : at + 8], "little")
     head = bytearray(data[at:cut])
     match = _PATTERN.search(head)
     if cut > len(data) or match is None:

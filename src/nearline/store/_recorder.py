@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nearline._errors import ConfigError, DataError, Overloaded, StateError
 from nearline.store._columns import Columns, Made, check_columns, to_batch, void
+from nearline.store._packed import Packer
 
 Done: TypeAlias = Callable[[BaseException | None], None]
 _logger = logging.getLogger("nearline")
@@ -29,7 +30,7 @@ class Appendable(Protocol):
         """Position that the next appended row gets."""
 
     def append(self, batch: Any) -> int:
-        """Append a record batch; its first position."""
+        """Append a record batch, or a `Packed` one; its first position."""
 
     def commit(self) -> int:
         """Make all appended rows durable; the durable end."""
@@ -104,7 +105,7 @@ class Recorder:
         if required:
             raise ConfigError(f"Recorder: column {required[0]!r} must be nullable, since rows can turn out void")
         self._log, self._made, self.durable = log, dict(made or {}), durable
-        self._known = frozenset(log.schema.names) - self._made.keys()
+        self._known, self._packer = frozenset(log.schema.names) - self._made.keys(), Packer(log.schema, self._made)
         self._max_rows, self._group_rows = max_rows, group_rows
         self._flush_seconds, self._flush_rows = flush_seconds, flush_rows
         self._gather_seconds, self._wrote, self._took = gather_seconds, 0.0, 0.0
@@ -235,8 +236,9 @@ class Recorder:
     def _batches(self, group: list[_Submission], faults: dict[int, BaseException]) -> list[Any]:
         """The group as one batch, or submission by submission when one of them does not fit."""
         schema, made = self._log.schema, self._made
+        first, parts = group[0].first, [(part.n, part.columns) for part in group]
         try:
-            return [to_batch(schema, group[0].first, [(part.n, part.columns) for part in group], made)]
+            return [self._packer.pack(first, parts) or to_batch(schema, first, parts, made)]
         except DataError:
             batches = []
         for number, part in enumerate(group):

@@ -31,6 +31,7 @@ from nearline.store._message import (
     read_header,
     scan,
 )
+from nearline.store._packed import Packed
 from nearline.store._recent import Positions
 
 
@@ -186,18 +187,19 @@ class Appender:
         except OSError as error:
             raise refused(segment.path, "open for writing", error) from error
 
-    def append(self, batch: Any, durable: int) -> int:
-        """Write a batch to the operating system; its first position."""
+    def append(self, rows: Any, durable: int) -> int:
+        """Write a batch, or a `Packed` one, to the operating system; its first position."""
         self._check()
         segment = self.segment
         position, at = segment.end, segment.size
-        head, body = encode(batch, position, durable)
+        parts = (rows.at(position, durable),) if isinstance(rows, Packed) else encode(rows, position, durable)
+        size = sum(map(len, parts))
         try:
-            _write_all(self._file, at, head, body)
+            _write_all(self._file, at, *parts)
         except OSError as error:
             self._cut(at)
-            raise refused(segment.path, f"write {len(head) + len(body)} bytes", error) from error
-        segment.grown([Message(at, len(head) + len(body), position, batch.num_rows)])
+            raise refused(segment.path, f"write {size} bytes", error) from error
+        segment.grown([Message(at, size, position, rows.num_rows)])
         return position
 
     def sync(self) -> None:

@@ -1,0 +1,98 @@
+"""Packed batches: the same bytes on disk as Arrow's own writer gives, from blocks of rows as requests leave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearline.features import BlockShape, RowBlock
+from nearline.store import Run
+from nearline.store._columns import to_batch
+from nearline.store._message import encode
+from nearline.store._packed import Packer
+
+SCHEMA = pa.schema(
+    {"id": pa.string(), "time": pa.float64(), "user": pa.string(), "x": pa.float64(), "k": pa.int64(),
+     "page": pa.string(), "version": pa.string(), "seed": pa.int64()}
+)  # fmt: skip
+MADE = {"id": Run("aaaaaaaa", 0.0, 0).column}
+SHAPE = BlockShape({"user": (2, 1), "x": (0, 0), "k": (1, 0), "page": (2, 0)})
+PACKER = Packer(SCHEMA, MADE)
+
+
+def block(rows: list[dict[str, Any]], shape: BlockShape = SHAPE, room: int = 2) -> RowBlock:
+    """Rows as a reader leaves them, with room for more rows and other text around the strings."""
+    n, text = len(rows), b"{"
+    numbers, integers = np.full((1, n + room), np.nan), np.zeros((1, n + room), np.int64)
+    given_there, spans = np.zeros((1, n + room), np.uint8), np.full((2, n + room, 2), -1, np.int32)
+    totals = np.zeros((3, 2), np.int64)
+    for i, row in enumerate(rows):
+        numbers[0, i] = row["x"]
+        if row["k"] is not None:
+            integers[0, i], given_there[0, i] = row["k"], 1
+            totals[2, 1] += 1
+        for k, name in enumerate(("page", "user")):
+            if row[name] is not None:
+                data = row[name].encode()
+                spans[k, i] = len(text) + 1, len(data)
+                text += b'"' + data + b'",'
+                totals[k] += len(data), 1
+    return RowBlock(
+        shape, n, np.frombuffer(text + bytes(8), np.uint8), numbers, integers, given_there, spans, totals, {}
+    )
+
+
+texts = st.text(max_size=12)
+rows = st.fixed_dictionaries(
+    {"user": texts | st.none(), "page": texts, "x": st.floats(), "k": st.integers(-(2**63), 2**63 - 1) | st.none()}
+)
+submission = st.tuples(st.lists(rows, min_size=1, max_size=20), st.sampled_from(["1.0.0", "1.0.12", "ü"]))
+
+
+def handed_over(parts: list[tuple[list[dict[str, Any]], str]]) -> list[tuple[int, Any]]:
+    return [(len(rows), block(rows) | {"time": np.arange(len(rows)) + 0.5, "version": name}) for rows, name in parts]
+
+
+@given(st.lists(submission, min_size=1, max_size=5), st.integers(0, 30_000))
+@settings(max_examples=200, deadline=None)
+def test_the_bytes_are_those_of_arrows_writer(parts: list[Any], first: int) -> None:
+    given_over = handed_over(parts)
+    packed = PACKER.pack(first, given_over)
+    expected = to_batch(SCHEMA, first, given_over, MADE)
+    assert packed is not None
+    head, body = encode(expected, first, 3)
+    assert packed.at(first, 3) == bytes(head) + bytes(body)
+    assert packed.batch.schema == SCHEMA
+    assert repr(packed.batch.to_pylist()) == repr(expected.to_pylist())
+    wanted = [row[name] for rows, _ in parts for row in rows for name in ("user", "page", "k")]
+    assert [row[name] for row in packed.batch.to_pylist() for name in ("user", "page", "k")] == wanted
+
+
+ROW = {"user": "ann", "page": "p", "x": 0.5, "k": 1}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"x": np.ones(1)}],  # no block
+        [block([ROW]), {"x": np.ones(1)}],
+        [block([ROW]) | {"time": [1.0]}],  # a list
+        [block([ROW]) | {"time": np.ones(1, np.float32)}],
+        [block([ROW]) | {"time": np.ones(1)}, block([ROW])],  # there in one only
+        [block([ROW]) | {"version": 1}],
+        [block([ROW]), block([ROW], BlockShape(SHAPE.places))],  # of two readers
+        [block([ROW], BlockShape(SHAPE.places | {"x": (1, 0)}))],  # of another type than the log's
+    ],
+)
+def test_other_forms_are_left_to_arrow(parts: list[Any]) -> None:
+    assert PACKER.pack(0, [(1, part) for part in parts]) is None
+
+
+def test_a_schema_with_other_types_is_left_to_arrow() -> None:
+    schema = pa.schema({"x": pa.float64(), "items": pa.list_(pa.string())})
+    assert Packer(schema, {}).pack(0, [(1, block([ROW]))]) is None
