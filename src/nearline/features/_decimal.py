@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit
 
-from nearline.features._str_index import LEAF, compiled_inline
+from nearline.features._str_index import LEAF, byte, compiled_inline
 
 LOW, HIGH = -340, 300
 """Powers of ten that are decided here."""
@@ -106,41 +106,41 @@ def number(text: Any, at: Any, wide: Any, exact: Any, out: Any) -> Any:
 
     out[1] is 1.0 when the number is written as an integer.
     """
-    negative = text[at] == 45
+    negative = byte(text, at) == 45
     if negative:
         at += 1
     first, w, q = at, np.uint64(0), np.int64(0)
-    while 48 <= text[at] <= 57:
-        w = w * np.uint64(10) + np.uint64(text[at] - 48)
+    while 48 <= byte(text, at) <= 57:
+        w = w * np.uint64(10) + np.uint64(byte(text, at) - 48)
         at += 1
     digits = at - first
-    if digits == 0 or (digits > 1 and text[first] == 48):
+    if digits == 0 or (digits > 1 and byte(text, first) == 48):
         return UNDECIDED
     whole = True
-    if text[at] == 46:
+    if byte(text, at) == 46:
         whole = False
         at += 1
         point = at
         # Zeros in front of the first other digit are no digits of w.
-        while text[at] == 48 and w == np.uint64(0):
+        while byte(text, at) == 48 and w == np.uint64(0):
             at += 1
         leading = at - point
-        while 48 <= text[at] <= 57:
-            w = w * np.uint64(10) + np.uint64(text[at] - 48)
+        while 48 <= byte(text, at) <= 57:
+            w = w * np.uint64(10) + np.uint64(byte(text, at) - 48)
             at += 1
         q = point - at
         if q == 0:
             return UNDECIDED
         digits -= q + leading
-    if text[at] == 101 or text[at] == 69:
+    if byte(text, at) == 101 or byte(text, at) == 69:
         whole = False
         at += 1
-        minus = text[at] == 45
-        if minus or text[at] == 43:
+        minus = byte(text, at) == 45
+        if minus or byte(text, at) == 43:
             at += 1
         begin, e = at, np.int64(0)
-        while 48 <= text[at] <= 57 and at - begin < 5:
-            e = e * 10 + np.int64(text[at] - 48)
+        while 48 <= byte(text, at) <= 57 and at - begin < 5:
+            e = e * 10 + np.int64(byte(text, at) - 48)
             at += 1
         if at == begin or at - begin == 5:
             return UNDECIDED
@@ -165,17 +165,17 @@ def number(text: Any, at: Any, wide: Any, exact: Any, out: Any) -> Any:
 @njit(**LEAF)
 def integer(text: Any, at: int, out: Any) -> Any:
     """Read an integer of at most 18 digits into out[0]; where it ends, or UNDECIDED."""
-    negative = text[at] == 45
+    negative = byte(text, at) == 45
     if negative:
         at += 1
     first, value = at, np.int64(0)
-    while 48 <= text[at] <= 57 and at - first < 19:
-        value = value * 10 + np.int64(text[at] - 48)
+    while 48 <= byte(text, at) <= 57 and at - first < 19:
+        value = value * 10 + np.int64(byte(text, at) - 48)
         at += 1
     digits = at - first
-    if digits == 0 or digits > 18 or (digits > 1 and text[first] == 48):
+    if digits == 0 or digits > 18 or (digits > 1 and byte(text, first) == 48):
         return UNDECIDED
-    if text[at] == 46 or text[at] == 101 or text[at] == 69:
+    if byte(text, at) == 46 or byte(text, at) == 101 or byte(text, at) == 69:
         return UNDECIDED
     out[0] = -value if negative else value
     return at

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from nearline.features._decimal import UNDECIDED, integer, number
-from nearline.features._str_index import LEAF, PAD, equal, find, trailing_zeros, word
+from nearline.features._str_index import LEAF, PAD, byte, equal, find, trailing_zeros, word
 
 UNREAD, CROWDED = -1, -2
 NUMBER, INTEGER, STRING = 0, 1, 2
@@ -33,9 +33,11 @@ OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = 123, 125, 91, 93
 @njit(**LEAF)
 def skip(text: Any, at: int) -> Any:
     """The next place that is no white space."""
-    while text[at] <= 32 and (text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9):
+    while True:
+        c = byte(text, at)
+        if c > 32 or (c != 32 and c != 10 and c != 13 and c != 9):
+            return at
         at += 1
-    return at
 
 
 @njit(**LEAF)
@@ -51,7 +53,7 @@ def string(text: Any, at: int) -> Any:
             break
         at += 8
     at += trailing_zeros(stop) >> 3
-    return at if text[at] == QUOTE else UNREAD
+    return at if byte(text, at) == QUOTE else UNREAD
 
 
 @njit(**LEAF)
@@ -82,13 +84,13 @@ def field_at(text: Any, at: int, fields: Any, names: Any, guess: int) -> Any:
     size = fields[guess, SIZE]
     if equal(text, at, names, fields[guess, START] - 1, size + 3):
         return guess, at + size + 3
-    if text[at] != QUOTE:
+    if byte(text, at) != QUOTE:
         return UNREAD, at
     stop = string(text, at + 1)
     if stop < 0:
         return UNREAD, at
     f, colon = named(text, at + 1, stop - at - 1, fields, names, guess), skip(text, stop + 1)
-    return (f if text[colon] == COLON else UNREAD), colon + 1
+    return (f if byte(text, colon) == COLON else UNREAD), colon + 1
 
 
 @njit(**LEAF)
@@ -105,23 +107,23 @@ def read(
     """
     F, most = fields.shape[0], spans.shape[1]
     at = skip(text, 0)
-    if text[at] != OPEN:
+    if byte(text, at) != OPEN:
         return UNREAD
     at = skip(text, at + 1)
     if not literal(text, at, head):
         return UNREAD
     at = skip(text, at + head.shape[0] - PAD)
-    if text[at] != COLON:
+    if byte(text, at) != COLON:
         return UNREAD
     at = skip(text, at + 1)
-    if text[at] != OPEN_LIST:
+    if byte(text, at) != OPEN_LIST:
         return UNREAD
     at, n, all_required = skip(text, at + 1), 0, np.uint64(0)
     for f in range(F):
         if fields[f, REQUIRED] == 1:
             all_required |= np.uint64(1) << np.uint64(f)
     while True:
-        if text[at] != OPEN:
+        if byte(text, at) != OPEN:
             return UNREAD
         if n >= most:
             return CROWDED
@@ -137,7 +139,7 @@ def read(
             if f < 0 or (seen >> np.uint64(f)) & np.uint64(1):
                 return UNREAD
             at, kind, out = skip(text, at), fields[f, KIND], fields[f, OUT]
-            if text[at] == 110:
+            if byte(text, at) == 110:
                 if fields[f, NULLABLE] == 0 or not literal(text, at, null):
                     return UNREAD
                 at += 4
@@ -153,7 +155,7 @@ def read(
                 integers[out, n], given[out, n] = whole[0], 1
                 totals[spans.shape[0] + out, 1] += 1
             else:
-                if text[at] != QUOTE:
+                if byte(text, at) != QUOTE:
                     return UNREAD
                 stop = string(text, at + 1)
                 if stop < 0:
@@ -165,22 +167,22 @@ def read(
             seen |= np.uint64(1) << np.uint64(f)
             guess = f + 1 if f + 1 < F else 0
             at = skip(text, at)
-            if text[at] == CLOSE:
+            if byte(text, at) == CLOSE:
                 break
-            if text[at] != COMMA:
+            if byte(text, at) != COMMA:
                 return UNREAD
             at = skip(text, at + 1)
         if seen & all_required != all_required:
             return UNREAD
         n += 1
         at = skip(text, at + 1)
-        if text[at] == CLOSE_LIST:
+        if byte(text, at) == CLOSE_LIST:
             break
-        if text[at] != COMMA:
+        if byte(text, at) != COMMA:
             return UNREAD
         at = skip(text, at + 1)
     at = skip(text, at + 1)
-    if text[at] != CLOSE:
+    if byte(text, at) != CLOSE:
         return UNREAD
     at = skip(text, at + 1)
     return n if at == text.shape[0] - PAD else UNREAD
@@ -239,7 +241,7 @@ def parts(
     """Entries of the distinct parts of a string, empty ones dropped; where they end, or UNREAD."""
     first, begin = end, start
     for at in range(start, start + size + 1):
-        if at < start + size and text[at] != features[c, SEPARATOR]:
+        if at < start + size and byte(text, at) != features[c, SEPARATOR]:
             continue
         if at > begin:
             slot = find(table, entries, arena, text, begin, at - begin, features[c, COLUMN])

@@ -49,6 +49,17 @@ def word(typing_context: Any, text: Any, at: Any) -> Any:
 
 
 @compiled_inline
+def byte(typing_context: Any, text: Any, at: Any) -> Any:
+    """text[at] for at >= 0: numba's own indexing looks for negative places too."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.zext(builder.load(builder.gep(array.data, [arguments[1]])), ir.IntType(64))
+
+    return numba.types.int64(text, numba.types.int64), generate
+
+
+@compiled_inline
 def put_word(typing_context: Any, text: Any, at: Any, value: Any) -> Any:
     """Write eight bytes at text[at : at + 8], wherever they are aligned."""
 

@@ -9,18 +9,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import TypeAlias
 
 Done: TypeAlias = Callable[[BaseException | None], None]
 
 
 class Acknowledger:
-    """Futures of one event loop that other threads complete."""
+    """Futures of one event loop that other threads complete; it is made in the loop's own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._finished: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
-        self._woken = False
+        self._woken, self._thread = False, get_ident()
 
     def future(self) -> tuple[asyncio.Future[None], Done]:
         """A future, and the callback that completes it from any thread."""
@@ -29,7 +30,9 @@ class Acknowledger:
 
     def _finish(self, future: asyncio.Future[None], error: BaseException | None) -> None:
         self._finished.append((future, error))
-        if not self._woken:
+        if get_ident() == self._thread:
+            self._wake()
+        elif not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self._wake)
 

@@ -12,6 +12,7 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = "application/json"
+_USUAL = JSON.encode()
 ARROW = "application/vnd.apache.arrow.stream"
 
 
@@ -43,7 +44,10 @@ def media_type(scope: Scope, *allowed: str) -> str:
     Problem
         Another one (415).
     """
-    given = (header(scope, b"content-type") or b"").decode("latin-1")
+    raw = header(scope, b"content-type") or b""
+    if raw == _USUAL and JSON in allowed:
+        return JSON
+    given = raw.decode("latin-1")
     found = given.partition(";")[0].strip().lower()
     if found not in allowed:
         raise Problem("unsupported_media_type", f"Content-Type is {given!r}; send {' or '.join(allowed)}")

@@ -73,15 +73,16 @@ class Predict:
     async def _answered(
         self, live: Live, now: float, design: Design, columns: RowBlock, waiter: Acknowledger
     ) -> Answer:
-        """The usual request: scores, and nothing beside them."""
+        """The usual request: scores, and nothing beside them. The answer is made while the disk works."""
         scores = live.scorer.score(design)
-        n, first = design.rows, await self._record(live, now, design, columns, scores, None, waiter)
-        tag = tag_of(self._service.ids(first, 1)[0], first)
-        if tag is not None:
-            expected = live.scorer.expected(scores.margin)
-            return Answer(live.writer.write(tag, first, expected, scores.version), JSON, n)
-        found = _predictions(live, self._service.ids(first, n), scores, None, None)
-        return Answer(_encode(Predictions(found)), JSON, n)
+        first, durable = self._handed_over(live, now, design, columns, scores, None, waiter)
+        n, tag = design.rows, tag_of(self._service.ids(first, 1)[0], first)
+        if tag is None:
+            made = _encode(Predictions(_predictions(live, self._service.ids(first, n), scores, None, None)))
+        else:
+            made = live.writer.write(tag, first, live.scorer.expected(scores.margin), scores.version)
+        await durable
+        return Answer(made, JSON, n)
 
     def _decoded(self, live: Live, body: bytes) -> Any:
         if live is not self._live:
@@ -130,6 +131,15 @@ class Predict:
         draw: Draw | None, waiter: Acknowledger,
     ) -> int:  # fmt: skip
         """Position of the first prediction, once all are durable."""
+        first, durable = self._handed_over(live, now, design, columns, scores, draw, waiter)
+        await durable
+        return first
+
+    def _handed_over(
+        self, live: Live, now: float, design: Design, columns: dict[str, Any] | RowBlock, scores: Scores,
+        draw: Draw | None, waiter: Acknowledger,
+    ) -> tuple[int, asyncio.Future[None]]:  # fmt: skip
+        """Position of the first prediction, and what is done once all are durable."""
         n, schema = design.rows, live.rows.schema
         received = design.time
         if schema.time is not None:
@@ -145,9 +155,7 @@ class Predict:
         if draw is not None:
             more |= {"propensity": draw.propensity, "seed": draw.seed}
         future, done = waiter.future()
-        first = self._service.predictions.submit(n, columns | more, done)
-        await future
-        return first
+        return self._service.predictions.submit(n, columns | more, done), future
 
 
 def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> None:
