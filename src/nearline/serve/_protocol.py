@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with head and body of an answer in one write: each write is a packet and wakes the client."""
+"""HTTP as uvicorn speaks it, head and body of an answer in one write: each write is a packet, and wakes the client."""
 
 from __future__ import annotations
 
