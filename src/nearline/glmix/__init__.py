@@ -8,6 +8,7 @@ from nearline.glmix._fit._settings import FixedFit, RandomFit
 from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._loosen import loosen, weight_left
 from nearline.glmix._model import GLMix
+from nearline.glmix._offset_shift import cross_curvature, offset_shift
 from nearline.glmix._persist import dump_delta, parse_delta
 from nearline.glmix._posterior import Coefficient, Contribution
 from nearline.glmix._priors import LearnedPriors
@@ -45,8 +46,10 @@ __all__ = [
     "Surprise",
     "Updated",
     "Verdicts",
+    "cross_curvature",
     "dump_delta",
     "loosen",
+    "offset_shift",
     "parse_delta",
     "touched_by",
     "union",
