@@ -6,6 +6,7 @@ from nearline.select._log import choose, log_table, replay
 from nearline.select._policy import Policy, from_settings
 from nearline.select._pricing import price_binary, price_classes, price_regression, price_top_k
 from nearline.select._record import RECORD, Flag, pack, record_type, unpack
+from nearline.select._records import Records
 from nearline.select._registry import by_name, names, rule_class
 from nearline.select._rule import Rule
 from nearline.select._samplers import cube, pivotal, poisson, systematic
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "Flag",
     "Policy",
+    "Records",
     "Report",
     "Rule",
     "Scores",
