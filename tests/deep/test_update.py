@@ -243,3 +243,17 @@ class TestWhatIsRefused:
             Laplace("banded")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="precision"):
             Laplace(precision=0.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker", "last_layer"])
+def test_a_gpu_gives_the_same_posterior(structure: str, tmp_path: Path) -> None:
+    nets = [network(["x", "ad"], structure, MLP((4,), embedding=3), device=device) for device in ("cpu", "cuda")]
+    for net in nets:
+        net.update(table(60), steps=40)
+        net.update(table(60, seed=1, ads=9), past_weight=0.9, steps=40)
+    rows = table(30, seed=2)
+    assert nets[1].variance(rows) == pytest.approx(nets[0].variance(rows), rel=1e-3)
+    again = Network.load(nets[1].save(tmp_path), device="cuda")
+    again.update(rows)
+    assert np.isfinite(again.variance(rows)).all()

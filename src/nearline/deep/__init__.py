@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nearline.deep._glmix import Calibration, DeepGLMix, Fitted
     from nearline.deep._inputs import Inputs
     from nearline.deep._network import Network
+    from nearline.deep._trainer import Retrained, Window, retrain
     from nearline.deep._update import Updated
 
 __all__ = [
@@ -38,9 +39,12 @@ __all__ = [
     "Network",
     "Optimiser",
     "Passes",
+    "Retrained",
     "Trained",
     "Updated",
+    "Window",
     "custom",
+    "retrain",
 ]
 
 # What needs torch arrives when it is first used, so that a clear error can name the extra.
@@ -50,7 +54,10 @@ _HOMES = {
     "Fitted": "_glmix",
     "Inputs": "_inputs",
     "Network": "_network",
+    "Retrained": "_trainer",
     "Updated": "_update",
+    "Window": "_trainer",
+    "retrain": "_trainer",
 }
 
 

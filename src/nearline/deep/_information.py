@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearline._errors import ConfigError, DataError
 from nearline.glmix import _links
+from nearline.select import Scores, sketch_gradients
 
 Floats = NDArray[np.float64]
 
@@ -57,31 +59,17 @@ class Information:
         """Sketch (n, K) of the gradient of the last layer, (∂ℓ/∂η) t_k; mean products estimate inner products."""
         if self.codes is None or self.scale is None:
             raise ConfigError("no sketch was recorded; ask for one with information(table, sketch=16)")
-        t = self.codes * self.scale.astype(np.float64)[:, None]
-        return np.asarray(self.error(label)[:, None] * t, np.float64)
+        return sketch_gradients(self.error(label), self.codes * self.scale.astype(np.float64)[:, None])
+
+    def scores(self, label: ArrayLike, **more: Any) -> Scores:
+        """All that a selector can go by, priced; `more` are further columns of `Scores`, such as age, lag or slice."""
+        sketch = {} if self.codes is None else {"sketch": self.sketch(label)}
+        return Scores(
+            loss=self.loss(label), error=self.error(label), score=self.score(label), label=label, **sketch, **more
+        )
 
     def _labels(self, label: ArrayLike) -> Floats:
         found = _links.by_name(self.link).labels(label)
         if found.shape != self.logit.shape:
             raise DataError(f"{found.shape} labels for {self.logit.shape} predictions", fix="give one per prediction")
         return found
-
-
-def signs(seed: int, sketch: int, width: int) -> Floats:
-    """The random signs v (width + 1, K) of a network's sketch: always the same for a seed."""
-    drawn = np.random.default_rng([seed, 0x5EED]).integers(0, 2, (sketch, width + 1))
-    return (2 * drawn.T - 1).astype(np.float64)
-
-
-def quantised(t: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-    """Sketch (n, K) as int8 codes and one float16 scale per row.
-
-    Examples
-    --------
-    >>> codes, scale = quantised(np.array([[1.0, -0.5]]))
-    >>> (codes * scale[:, None]).round(2).tolist()
-    [[1.0, -0.5]]
-    """
-    largest = np.abs(t).max(axis=1, initial=0.0)
-    scale = np.nextafter((largest / 127).astype(np.float16), np.float16(np.inf))
-    return np.rint(t / scale[:, None].astype(np.float64)).astype(np.int8), scale

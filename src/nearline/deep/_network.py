@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.deep import _modules, _save
 from nearline.deep._architecture import MLP, Architecture
-from nearline.deep._information import Information, quantised, signs
+from nearline.deep._information import Information
 from nearline.deep._inputs import Bags, InputMap
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
@@ -27,6 +27,8 @@ from nearline.deep._update import Updating
 from nearline.features import Design, Encoder
 from nearline.glmix import _layout, _links
 from nearline.schema import Key, Rejects, Schema
+from nearline.select import signs, sketch_inputs
+from nearline.select._record import to_bytes
 
 Floats = NDArray[np.float64]
 CHUNK = 8192
@@ -263,14 +265,13 @@ class Network(Updating):
                 norms.append(norm_of(h, logit))
                 sketches += [self._sketch(logit, h, sketch)] if sketch else []
         self.passes.forwards += design.rows
-        codes, scale = quantised(np.concatenate(sketches)) if sketches else (None, None)
-        return Information(design.offset + as_numpy(logits), as_numpy(norms), codes, scale, self.link)
+        codes, scale = to_bytes(np.concatenate(sketches)) if sketches else (None, None)
+        half = None if scale is None else scale.astype(np.float16)
+        return Information(design.offset + as_numpy(logits), as_numpy(norms), codes, half, self.link)
 
-    def _sketch(self, logit: torch.Tensor, h: torch.Tensor | None, sketch: int) -> Floats:
-        h = logit[:, None][:, :0] if h is None else h
-        extended = torch.cat([h, torch.ones_like(logit)[:, None]], dim=1)
-        v = torch.from_numpy(signs(self.seed, sketch, h.shape[1])).to(extended)
-        return (extended @ v).cpu().numpy().astype(np.float64)
+    def _sketch(self, logit: torch.Tensor, h: torch.Tensor | None, size: int) -> Floats:
+        inputs = np.zeros((len(logit), 0)) if h is None else h.cpu().numpy()
+        return sketch_inputs(inputs, signs(self.seed, inputs.shape[1] + 1, size))
 
     # -- copies -------------------------------------------------------------------------------------------------------
 
