@@ -1,5 +1,6 @@
 """The GLMix model: effects, posteriors, batch fit, streaming updates, learned priors, save and load."""
 
+from nearline.glmix._adjust import Adjustment, adjust_priors
 from nearline.glmix._correct import Corrections
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
@@ -20,6 +21,7 @@ from nearline.glmix._try_learn import Verdicts
 from nearline.glmix._update import Updated
 
 __all__ = [
+    "Adjustment",
     "BlockFit",
     "Coefficient",
     "Contribution",
@@ -46,6 +48,7 @@ __all__ = [
     "Surprise",
     "Updated",
     "Verdicts",
+    "adjust_priors",
     "cross_curvature",
     "dump_delta",
     "loosen",

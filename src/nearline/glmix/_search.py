@@ -1,7 +1,9 @@
 """Settings by one-step-ahead loss: replay history under candidate priors, walks and half-lives, keep the best.
 
-A coordinate search over the logarithm of each setting, in steps that halve from round to round, followed by
-expectation-maximisation steps for the joint shape of each random effect's prior, each kept only if it predicts better.
+A coordinate search over the logarithm of each setting, in steps that halve from round to round. Noise and half-lives
+start off; after the first round's variances all of them compete, and the one that is surest to help is switched on,
+until none is. A fixed effect that would still never forget is insured. Expectation-maximisation steps for the joint shape
+of each random effect's prior come last, each kept only if it predicts better.
 """
 
 from __future__ import annotations
@@ -10,50 +12,23 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.features import Design
 from nearline.glmix import _links, _minibatch_step, _priors, _replay
-from nearline.glmix._effects import DAY, INTERCEPT, Fixed, Forgetting, PerColumn, Prior, Random, per_column
+from nearline.glmix._effects import Fixed
+from nearline.glmix._settings import INSURANCE, MOVE, PREMIUM, SWITCH_ON, Proof, Setting, settings_of
 from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
 
 # The first step multiplies or divides a setting by this; each round takes its square root.
 FIRST_STEP = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """How much better a candidate must be: by `errors` standard errors over consecutive parts of history, since what
-    wins in one spell only does not carry over to the next, and by `gain` of the loss.
-    """
-
-    errors: float
-    gain: float
-
-
-MOVE = Proof(1.0, 1e-5)
-# Noise and forgetting that were off are new structure, and history is too short to see what they do in the long run.
-SWITCH_ON = Proof(3.0, 1e-3)
 PARTS = 40
 BATCHES = 100
 EM_STEPS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One number that the search may change: how to read it from a belief and how to write it back."""
-
-    block: Block
-    label: str
-    read: Callable[[Belief], float]
-    write: Callable[[Belief, float], Belief]
-    # Tried first when the setting is off (0).
-    start: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +86,61 @@ class _Search:
 
     def accepts(self, block: Block, belief: Belief, proof: Proof = MOVE) -> bool:
         """Try a belief for a block; keep it if it predicts better throughout history."""
+        losses, surplus = self.tried(block, belief, proof)
+        if surplus > 0:
+            block.belief, self.best = belief, losses
+        return surplus > 0
+
+    def tried(self, block: Block, belief: Belief, proof: Proof) -> tuple[Floats, float]:
+        """Losses of a belief for a block, and by how much its gain is above what it has to prove; nothing is kept."""
         old, block.belief = block.belief, belief
         losses = self.losses()
-        gains = self.best - losses
-        error = float(np.std(gains)) * np.sqrt(len(gains))
-        if np.isfinite(losses).all() and gains.sum() > max(proof.errors * error, proof.gain * self.best.sum()):
-            self.best = losses
-            return True
         block.belief = old
-        return False
+        if not np.isfinite(losses).all():
+            return losses, -math.inf
+        gains = self.best - losses
+        error = float(np.std(gains)) * math.sqrt(len(gains))
+        return losses, float(gains.sum()) - max(proof.errors * error, proof.gain * float(self.best.sum()))
 
     def improve(self, setting: Setting, step: float) -> None:
-        """Move one setting by factors of `step`, up and then down, while it helps."""
+        """Move one setting by factors of `step`, up and then down, while it helps; one that is off stays off."""
         value = setting.read(setting.block.belief)
-        if value == 0.0:
-            if not self.accepts(setting.block, setting.write(setting.block.belief, setting.start), SWITCH_ON):
-                return
-            value = setting.start
-        for factor in (step, 1 / step):
+        for factor in (step, 1 / step) if value > 0 else ():
             moved = False
-            while self.accepts(setting.block, setting.write(setting.block.belief, value * factor)):
+            while self.accepts(setting.block, setting.write(setting.block.belief, value * factor), setting.proof):
                 value, moved = value * factor, True
             if moved:
                 return
+
+    def switch_on(self, settings: Sequence[Setting]) -> None:
+        """Of the settings that are off switch on the one that is surest to help, then of those that still seem to."""
+        off = [setting for setting in settings if setting.read(setting.block.belief) == 0.0]
+        while off:
+            found = [(*self._surest(setting), setting) for setting in off]
+            surplus, value, best = max(found, key=lambda candidate: candidate[0])
+            if surplus <= 0:
+                return
+            self.accepts(best.block, best.write(best.block.belief, value), SWITCH_ON)
+            off = [setting for gain, _, setting in found if gain > 0 and setting is not best]
+
+    def insure(self, settings: Sequence[Setting], span: float) -> None:
+        """Let a fixed effect that never forgets do so slowly, unless history minds.
+
+        What n events taught of it moves by 1/n per event in the end: were the world to change, it could not follow, and
+        history in which nothing changed yet cannot tell.
+        """
+        for setting in settings:
+            belief = setting.block.belief
+            if setting.insured and not belief.forgets:
+                slow = setting.write(belief, INSURANCE * span)
+                losses, _ = self.tried(setting.block, slow, MOVE)
+                if losses.sum() <= (1 + PREMIUM) * self.best.sum():
+                    setting.block.belief, self.best = slow, losses
+
+    def _surest(self, setting: Setting) -> tuple[float, float]:
+        """(surplus, value) of the start of a setting that is surest to help."""
+        block = setting.block
+        return max((self.tried(block, setting.write(block.belief, v), SWITCH_ON)[1], v) for v in setting.starts)
 
 
 def one_step(
@@ -141,13 +148,17 @@ def one_step(
     half_lives: bool, progress: bool, served: Served,
 ) -> tuple[float, float, int]:  # fmt: skip
     """Search all settings; returns (loss before, loss after, evaluations) and leaves the best beliefs in the blocks."""
-    settings = _settings(blocks, design, structure, walks, half_lives)
+    span = float(np.ptp(design.time)) if design.rows else 0.0
+    settings = settings_of(blocks, span, structure, walks, half_lives)
     with progress_bar(progress, rounds * len(settings) * 2) as tick:
         search = _Search(blocks, n_slots, design, link, served, tick)
         step = FIRST_STEP
-        for _ in range(rounds):
+        for number in range(rounds):
             for setting in settings:
                 search.improve(setting, step)
+            if number == 0:
+                search.switch_on(settings)
+                search.insure(settings, span)
             step = math.sqrt(step)
         if structure == "full":
             _fit_shapes(search)
@@ -169,7 +180,7 @@ def _fit_shapes(search: _Search) -> None:
                 search.losses()
                 break
         if block.belief.covariance is not None:
-            search.improve(Setting(block, f"{block.name}: scale", lambda _: 1.0, scaled(block.belief), 1.0), 2.0)
+            search.improve(Setting(block, lambda _: 1.0, scaled(block.belief)), 2.0)
 
 
 def scaled(belief: Belief) -> Callable[[Belief, float], Belief]:
@@ -180,66 +191,6 @@ def scaled(belief: Belief) -> Callable[[Belief, float], Belief]:
         return replace(belief, covariance=belief.covariance * factor)
 
     return write
-
-
-def _settings(blocks: Sequence[Block], design: Design, structure: str, walks: bool, half_lives: bool) -> list[Setting]:
-    span = float(np.ptp(design.time)) if design.rows else 0.0
-    settings: list[Setting] = []
-    for block in blocks:
-        columns = dict.fromkeys(block.columns)
-        together = structure == "scalar" or isinstance(block.effect, Fixed)
-        groups = [[*columns]] if together else [[column] for column in columns]
-        settings += [_variance(block, group) for group in groups if group]
-        # What all rows share drifts, but does not return to zero while nobody looks: noise for it, no half-life.
-        if walks and span > 0 and columns and isinstance(block.effect, Fixed):
-            settings.append(_walk(block, "walk_per_day", list(columns), 0.01 * DAY / span))
-        if not isinstance(block.effect, Random):
-            continue
-        if walks and INTERCEPT in columns:
-            settings.append(_walk(block, "walk_per_event", [INTERCEPT], 0.01))
-            if span > 0:
-                settings.append(_walk(block, "walk_per_day", [INTERCEPT], 0.1 * DAY / span))
-        if half_lives and span > 0 and block.belief.forgetting.form != "per_update":
-            settings.append(_half_life(block, span))
-    return settings
-
-
-def _variance(block: Block, columns: Sequence[str]) -> Setting:
-    def write(belief: Belief, value: float) -> Belief:
-        variance = {column: belief.prior.variance_of(column) for column in dict.fromkeys(block.columns)}
-        known = {**_mapping(belief.prior.variance), **variance}
-        factor = value / belief.prior.variance_of(columns[0])
-        known.update({column: known[column] * factor for column in columns})
-        return belief.with_prior(Prior(variance=known, mean=belief.prior.mean))
-
-    return Setting(block, f"{block.name}: variance", lambda b: b.prior.variance_of(columns[0]), write, 1.0)
-
-
-def _walk(block: Block, field: str, columns: Sequence[str], start: float) -> Setting:
-    def read(belief: Belief) -> float:
-        return per_column(getattr(belief.forgetting, field), columns[0], 0.0)
-
-    def write(belief: Belief, value: float) -> Belief:
-        walk = {**_mapping(getattr(belief.forgetting, field)), **dict.fromkeys(columns, value)}
-        changed: dict[str, Any] = {field: walk}
-        return replace(belief, forgetting=replace(belief.forgetting, **changed))
-
-    return Setting(block, f"{block.name}: {field}", read, write, start)
-
-
-def _half_life(block: Block, span: float) -> Setting:
-    def read(belief: Belief) -> float:
-        return belief.forgetting.half_life or 0.0
-
-    def write(belief: Belief, value: float) -> Belief:
-        forgetting: Forgetting = replace(belief.forgetting, half_life=value)
-        return replace(belief, forgetting=forgetting)
-
-    return Setting(block, f"{block.name}: half-life", read, write, 4.0 * span)
-
-
-def _mapping(value: PerColumn) -> dict[str, float]:
-    return {"*": value} if isinstance(value, (int, float)) else dict(value)
 
 
 def progress_bar(show: bool, total: int) -> AbstractContextManager[Callable[[float], None]]:
