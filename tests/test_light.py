@@ -52,7 +52,7 @@ def test_at_most_twelve_direct_dependencies() -> None:
 
 
 def test_extras_are_there() -> None:
-    assert {"deep", "kafka", "redis", "spark", "dev", "bench"} <= set(PROJECT["optional-dependencies"])
+    assert {"deep", "kafka", "redis", "spark", "tune", "dev", "bench"} <= set(PROJECT["optional-dependencies"])
 
 
 def test_one_version_everywhere() -> None:

@@ -2,8 +2,8 @@
 
 A coordinate search over the logarithm of each setting, in steps that halve from round to round. Noise and half-lives
 start off; after the first round's variances all of them compete, and the one that is surest to help is switched on,
-until none is. A fixed effect that would still never forget is insured. Expectation-maximisation steps for the joint shape
-of each random effect's prior come last, each kept only if it predicts better.
+until none is. A fixed effect that would still never forget is insured. Expectation-maximisation steps for the joint
+shape of each random effect's prior come last, each kept only if it predicts better.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nearline.features import Design
 from nearline.glmix import _links, _minibatch_step, _priors, _replay
 from nearline.glmix._effects import Fixed
-from nearline.glmix._settings import INSURANCE, MOVE, PREMIUM, SWITCH_ON, Proof, Setting, settings_of
+from nearline.glmix._settings import INSURANCE, MOVE, PREMIUM, Proof, Setting, settings_of
 from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
@@ -107,7 +107,9 @@ class _Search:
         value = setting.read(setting.block.belief)
         for factor in (step, 1 / step) if value > 0 else ():
             moved = False
-            while self.accepts(setting.block, setting.write(setting.block.belief, value * factor), setting.proof):
+            while value * factor >= setting.least and self.accepts(
+                setting.block, setting.write(setting.block.belief, value * factor), setting.move
+            ):
                 value, moved = value * factor, True
             if moved:
                 return
@@ -120,19 +122,18 @@ class _Search:
             surplus, value, best = max(found, key=lambda candidate: candidate[0])
             if surplus <= 0:
                 return
-            self.accepts(best.block, best.write(best.block.belief, value), SWITCH_ON)
+            self.accepts(best.block, best.write(best.block.belief, value), best.switch_on)
             off = [setting for gain, _, setting in found if gain > 0 and setting is not best]
 
     def insure(self, settings: Sequence[Setting], span: float) -> None:
         """Let a fixed effect that never forgets do so slowly, unless history minds.
 
-        What n events taught of it moves by 1/n per event in the end: were the world to change, it could not follow, and
-        history in which nothing changed yet cannot tell.
+        The n-th event moves by 1/n what all rows share: were the world to change, it could not follow, and a history in
+        which nothing changed yet cannot tell.
         """
         for setting in settings:
-            belief = setting.block.belief
-            if setting.insured and not belief.forgets:
-                slow = setting.write(belief, INSURANCE * span)
+            if setting.insured and setting.read(setting.block.belief) == 0.0:
+                slow = setting.write(setting.block.belief, INSURANCE * span)
                 losses, _ = self.tried(setting.block, slow, MOVE)
                 if losses.sum() <= (1 + PREMIUM) * self.best.sum():
                     setting.block.belief, self.best = slow, losses
@@ -140,7 +141,7 @@ class _Search:
     def _surest(self, setting: Setting) -> tuple[float, float]:
         """(surplus, value) of the start of a setting that is surest to help."""
         block = setting.block
-        return max((self.tried(block, setting.write(block.belief, v), SWITCH_ON)[1], v) for v in setting.starts)
+        return max((self.tried(block, setting.write(block.belief, v), setting.switch_on)[1], v) for v in setting.starts)
 
 
 def one_step(

@@ -21,16 +21,17 @@ class Proof:
 
 
 MOVE = Proof(1.0, 1e-5)
-# History is too short to see what forgetting does in the long run: it has to be surer, and what is surest, by gain less
-# two standard errors, is taken before what gained most.
-FORGET = Proof(2.0, 1e-5)
-SWITCH_ON = Proof(2.0, 1e-4)
+# History is too short to see what noise does in the long run: it has to be surer, and what is surest, by gain less two
+# standard errors, is taken before what gained most. An entity's is riskier than that of what all rows share, and its
+# half-life the riskiest: of those who stay away for longer than history lasts it says nothing.
+NOISE, NEW_NOISE, NEW_ENTITY_NOISE = Proof(2.0, 1e-5), Proof(2.0, 1e-4), Proof(2.0, 5e-4)
+NEW_HALF_LIFE = Proof(3.0, 1e-3)
 # Starts of noise: random-walk variance per event, and over the whole of history.
 PER_EVENT = (0.001, 0.01, 0.1)
 SPREADS = (0.01, 0.1, 1.0)
-# Starts of a half-life, in lengths of history.
-LENGTHS = (4.0, 1.0, 0.25, 0.0625)
-# The half-life of a fixed effect that would never forget, in lengths of history, and the share of the loss it may cost.
+# Starts of a half-life, in lengths of history; that of an entity is never shorter than the last of its own.
+LENGTHS, ENTITY_LENGTHS = (4.0, 1.0, 0.25, 0.0625), (4.0, 1.0)
+# The half-life of a fixed effect that would have none, in lengths of history, and the share of the loss it may cost.
 INSURANCE, PREMIUM = 8.0, 2e-4
 
 
@@ -38,20 +39,22 @@ INSURANCE, PREMIUM = 8.0, 2e-4
 class Setting:
     """One number that the search may change: how to read it from a belief and how to write it back.
 
-    `starts` are tried where it is off (0); one without any is never off. One that is `insured` is switched on, slowly,
-    where the block would forget nothing.
+    `starts` are tried where it is off (0), and have to prove `switch_on`; one without any is never off. It stays above
+    `least`. One that is `insured` is switched on, slowly, where it is still off then.
     """
 
     block: Block
     read: Callable[[Belief], float]
     write: Callable[[Belief, float], Belief]
     starts: tuple[float, ...] = ()
+    switch_on: Proof = NEW_NOISE
+    least: float = 0.0
     insured: bool = False
 
     @property
-    def proof(self) -> Proof:
+    def move(self) -> Proof:
         """What a change has to prove."""
-        return FORGET if self.starts else MOVE
+        return NOISE if self.starts else MOVE
 
 
 def settings_of(blocks: Sequence[Block], span: float, structure: str, walks: bool, half_lives: bool) -> list[Setting]:
@@ -104,7 +107,8 @@ def _walk(block: Block, field: str, columns: Sequence[str], starts: Sequence[flo
         changed: dict[str, Any] = {field: walk}
         return replace(belief, forgetting=replace(belief.forgetting, **changed))
 
-    return Setting(block, read, write, tuple(starts))
+    proof = NEW_NOISE if isinstance(block.effect, Fixed) else NEW_ENTITY_NOISE
+    return Setting(block, read, write, tuple(starts), proof)
 
 
 def _half_life(block: Block, span: float) -> Setting:
@@ -114,7 +118,10 @@ def _half_life(block: Block, span: float) -> Setting:
     def write(belief: Belief, value: float) -> Belief:
         return replace(belief, forgetting=replace(belief.forgetting, half_life=value))
 
-    return Setting(block, read, write, tuple(length * span for length in LENGTHS), isinstance(block.effect, Fixed))
+    if isinstance(block.effect, Fixed):
+        return Setting(block, read, write, tuple(length * span for length in LENGTHS), insured=True)
+    starts = tuple(length * span for length in ENTITY_LENGTHS)
+    return Setting(block, read, write, starts, NEW_HALF_LIFE, least=starts[-1])
 
 
 def _mapping(value: PerColumn) -> dict[str, float]:

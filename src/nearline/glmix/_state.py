@@ -6,7 +6,7 @@ a packed lower triangle takes it without moving a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,13 +87,6 @@ class Belief:
         if f.form == "per_update":
             return PER_UPDATE if f.delta < 1 else NEVER
         return NEVER if f.half_life is None else FORMS[f.form]
-
-    @property
-    def forgets(self) -> bool:
-        """Whether time or events take anything away from what was learned."""
-        walks = (self.forgetting.walk_per_event, self.forgetting.walk_per_day)
-        values = [value for walk in walks for value in (walk.values() if isinstance(walk, Mapping) else [walk])]
-        return self.form != NEVER or any(value > 0 for value in values)
 
     @property
     def rate(self) -> float:

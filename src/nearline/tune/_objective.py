@@ -17,7 +17,7 @@ from nearline.tune._space import Settings, Space
 Floats = NDArray[np.float64]
 
 REDUCTION = 3
-"""Every rung of successive halving is so many times as long as the one before, and so many trials compete for a place."""
+"""Every rung of successive halving is so many times as long as the one before, and of so many trials one goes on."""
 RUNGS = 3
 
 Report = Callable[[int, float], bool]
@@ -88,7 +88,7 @@ def rungs(ends: NDArray[np.int64], several: bool) -> list[tuple[int, int]]:
     """
     rows = int(ends[-1])
     units = [REDUCTION**k for k in range(RUNGS)] if several else [1]
-    places = [int(ends[min(np.searchsorted(ends, rows * u // units[-1]), len(ends) - 1)]) for u in units]
+    places = [int(ends[min(int(np.searchsorted(ends, rows * u // units[-1])), len(ends) - 1)]) for u in units]
     return [(u, place) for k, (u, place) in enumerate(zip(units, places)) if place not in places[:k]]
 
 

@@ -77,10 +77,9 @@ class Study:
     def __init__(self, folder: Path | None, space: Space, data: str, seed: int, pruning: Pruning, units: int) -> None:
         library = optuna()
         self._finished = library.trial.TrialState
-        storage = library.storages.InMemoryStorage() if folder is None else _journal(library, folder)
+        storage, names = (library.storages.InMemoryStorage(), []) if folder is None else _journal(library, folder)
         name = f"{space.digest()}-{data}"
-        names = library.study.get_all_study_names(storage)
-        self.earlier = [] if folder is None else _best(library, storage, [n for n in names if n != name], space)
+        self.earlier = _best(library, storage, [known for known in names if known != name], space)
         self.study = library.create_study(
             storage=storage, study_name=name, load_if_exists=True, pruner=_pruner(library, pruning, units)
         )
@@ -167,11 +166,13 @@ class Study:
         return {name: float(value) for name, value in found.items()}
 
 
-def _journal(library: Any, folder: Path) -> Any:
+def _journal(library: Any, folder: Path) -> tuple[Any, list[str]]:
+    """The journal of a folder, and the names of its studies."""
     journal: Any = importlib.import_module("optuna.storages.journal")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return library.storages.JournalStorage(journal.JournalFileBackend(str(folder / JOURNAL)))
+        storage = library.storages.JournalStorage(journal.JournalFileBackend(str(folder / JOURNAL)))
+        return storage, library.study.get_all_study_names(storage)
     except (OSError, ValueError, KeyError) as error:
         raise StateError(f"cannot read the trials of earlier searches in {folder / JOURNAL}: {error}") from error
 

@@ -37,11 +37,11 @@ def tune(
     priors: Mapping[str, object] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Tuned:
-    """Search priors, half-lives, noise and update interval by progressive validation, starting from what history teaches.
+    """Search priors, half-lives, noise and update interval by progressive validation, from what history teaches on.
 
-    The first `share` of the rows teaches the defaults (`GLMix.learn_priors`: trial 0) and judges every trial, by its loss
-    of predicting each row before learning it; the rest, which no trial saw, tells what the best of them is worth. TPE
-    proposes settings; those that are behind after a ninth or a third of the rows are pruned.
+    The first `share` of the rows teaches the defaults (`GLMix.learn_priors`: trial 0) and judges every trial, by its
+    loss of predicting each row before learning it; the rest, which no trial saw, tells what the best of them is worth.
+    TPE proposes settings; those that are behind after a ninth or a third of the rows are pruned.
 
     Parameters
     ----------
