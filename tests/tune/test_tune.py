@@ -144,6 +144,6 @@ def test_without_optuna_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / "trials.jsonl").write_text("not json\n")
+    (tmp_path / "trials.jsonl").write_text("not json\n" * 2)
     with pytest.raises(StateError, match=r"trials\.jsonl"):
         search(1, folder=tmp_path)
