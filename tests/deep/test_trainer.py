@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nearline import DataError, Schema, Vector
 from nearline.deep import MLP, Network, Optimiser, Retrained, Window, retrain
@@ -135,24 +136,28 @@ def test_the_selector_learns_whether_records_are_worth_trusting() -> None:
 
 
 def test_weighted_choices_lose_less_than_uniform_ones_at_the_same_cost() -> None:
-    # Specification, T3 in small: excess log loss over the Bayes rate, scored before training, second half of the run.
+    # Specification, T3 in small: excess log loss over the Bayes rate, scored before training. Both start at the truth,
+    # so that what is measured is the noise of their steps.
     excess = {}
     for rule in ("uniform", "pps"):
         found = []
         for seed in (1, 2):
             net, state, stream = linear(), SelectorState(), Clicks(seed)
-            for number in range(120):
+            with torch.no_grad():
+                net.module.head.weight[0, :D] = torch.from_numpy(stream.weights)
+                net.module.head.bias.fill_(-3.2)
+            for number in range(80):
                 table, eta = stream.window()
                 recorded = net.information(table)
                 truth = 1 / (1 + np.exp(-eta))
-                if number >= 60:
+                if number >= 40:
                     cross = np.logaddexp(0, recorded.logit) - truth * recorded.logit
                     found.append(np.mean(cross - np.logaddexp(0, eta) + truth * eta))
                 window = Window(recorded.scores(table["y"]), lambda index, table=table: part(table, index))
                 done = retrain(net, [window], by_name(rule), 0.1, first=number, state=state)
                 net, state = done.network, done.state
         excess[rule] = np.mean(found)
-    assert excess["pps"] < 0.7 * excess["uniform"]
+    assert excess["pps"] < 0.5 * excess["uniform"]
 
 
 def test_a_budget_of_nothing_trains_nothing(served: tuple[Network, list[dict[str, Any]]]) -> None:
