@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from nearline import ConfigError, DataError
+from nearline._confidence import _PSI, _SCALED, boundary
 from nearline.gate import ConfidenceSequence
-from nearline.gate._confidence import _PSI, _SCALED, boundary
 from nearline.gate._staggered import Staggered
 
 SLOW = np.sqrt(0.05 * 0.95 / 200)

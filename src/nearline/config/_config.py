@@ -199,7 +199,7 @@ class Config:
                     seconds(value)
                 elif value is not None and value < 1:
                     raise ConfigError(f"{name} = {value} must be at least 1 row")
-            return Variant(table.name, table.learns, table.every, table.refit)
+            return Variant(table.name, table.learns, table.every, table.refit, table.recalibrate)
 
     @contextmanager
     def _at(self, place: str) -> Iterator[None]:

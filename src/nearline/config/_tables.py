@@ -159,6 +159,7 @@ class VariantTable(Table, frozen=True):
     learns: Literal["all", "fixed", "nothing"] = "all"
     every: int | str = 1
     refit: int | str | None = None
+    recalibrate: bool | str = False
 
 
 class PriorsTable(Table, frozen=True):

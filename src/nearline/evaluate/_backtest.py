@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nearline._errors import ConfigError
 from nearline.evaluate import _losses, _ranking, _reliability
 from nearline.evaluate._named import Named, named
+from nearline.evaluate._recalibrated import recalibrated
 from nearline.evaluate._resample import Interval
 from nearline.features import Design
 from nearline.glmix import GLMix, LearnedPriors
@@ -40,6 +41,9 @@ class Variant:
         Rows (``1``) or event time (``"1h"``) between updates of the served model.
     refit
         Rows or event time between refits of all effects on everything seen so far; None never refits.
+    recalibrate
+        Whether scores pass through a map learned of earlier rows (`nearline.recalibrate`), which is applied while it is
+        shown to help; the name of an entity key gives each of its values a map of its own. Logit link only.
 
     Examples
     --------
@@ -51,6 +55,7 @@ class Variant:
     learns: Learns = "all"
     every: int | str = 1
     refit: int | str | None = None
+    recalibrate: bool | str = False
 
     def __post_init__(self) -> None:
         if self.learns not in ("all", "fixed", "nothing"):
@@ -210,12 +215,14 @@ def backtest(
     if np.any(np.diff(design.time) < 0):
         raise ConfigError("backtest needs rows in time order; sort the table by the schema's time column")
     past, rest = design.take(0, start), design.take(start, design.rows)
+    chosen = list(variants) if variants is not None else default_variants(rest.rows)
+    if model.link != "logit" and any(variant.recalibrate for variant in chosen):
+        raise ConfigError(f"recalibrate is for the logit link; this model has {model.link}")
     for name in metrics:
         named(name, model.link, [str(key) for key in rest.entities])
     say = progress or (lambda name, share: None)
     say("priors", 0.0)
     learned = model.learn_priors(past) if learn_priors else None
-    chosen = list(variants) if variants is not None else default_variants(rest.rows)
     outcomes = []
     for k, variant in enumerate(chosen):
         say(variant.name, k / len(chosen))
@@ -230,16 +237,18 @@ def backtest(
 
 def _run(model: GLMix, design: Design, start: int, variant: Variant) -> Outcome:
     fork = _only_fixed(model) if variant.learns == "fixed" else model.fork()
+    past, rest, before = design.take(0, start), design.take(start, design.rows), None
     if variant.learns == "nothing":
-        fork.fit(design.take(0, start))
+        fork.fit(past)
     else:
-        fork.progressive(design.take(0, start))
+        before = fork.progressive(past).margin
     began = time.perf_counter()
     if variant.learns == "nothing":
         margin, updates = _refitted(fork, design, start, variant.refit)
     else:
-        rest = design.take(start, design.rows)
         margin, updates = fork.progressive(rest, every=variant.every).margin, len(stops(rest.time, variant.every))
+    if variant.recalibrate:
+        margin = recalibrated(before, past, margin, rest, variant.every, variant.recalibrate)
     return Outcome(variant, margin, time.perf_counter() - began, updates)
 
 

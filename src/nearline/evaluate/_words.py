@@ -121,11 +121,12 @@ def keeping(variant: Variant) -> str:
     >>> keeping(Variant("a", every="1h")), keeping(Variant("b", learns="nothing"))
     ('updating every hour', 'never updating')
     """
+    also = " and recalibrating" if variant.recalibrate else ""
     if variant.learns == "fixed":
-        return f"updating the fixed effect alone {cadence(variant.every)}"
+        return f"updating the fixed effect alone {cadence(variant.every)}{also}"
     if variant.learns == "nothing":
-        return "never updating" if variant.refit is None else f"refitting {cadence(variant.refit)}"
-    return f"updating {cadence(variant.every)}"
+        return f"{'never updating' if variant.refit is None else f'refitting {cadence(variant.refit)}'}{also}"
+    return f"updating {cadence(variant.every)}{also}"
 
 
 def is_calendar(time: Floats) -> bool:

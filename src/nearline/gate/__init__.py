@@ -1,7 +1,7 @@
 """Is a candidate good enough to publish, is what is live good enough to stay, has the world changed? By evidence."""
 
+from nearline._confidence import Bounds, ConfidenceSequence
 from nearline.gate._change import ChangeDetector, ChangeSettings
-from nearline.gate._confidence import Bounds, ConfidenceSequence
 from nearline.gate._detector import Detector
 from nearline.gate._evidence import Evidence, Scores
 from nearline.gate._guard import Guard, GuardVerdict

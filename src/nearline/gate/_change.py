@@ -25,8 +25,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nearline._confidence import check
 from nearline._errors import ConfigError
-from nearline.gate._confidence import check
 from nearline.gate._detector import Detector
 from nearline.glmix._links import by_name
 from nearline.glmix._predictive import excess

@@ -26,7 +26,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nearline.gate._confidence import bounded, check
+from nearline._confidence import bounded, check
 
 Floats = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nearline._confidence import Bounds, ConfidenceSequence
 from nearline._errors import DataError, StateError
-from nearline.gate._confidence import Bounds, ConfidenceSequence
 from nearline.gate._detector import Detector
 from nearline.gate._rolling import MODELS, Rolling
 from nearline.gate._series import Series

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nearline._confidence import check
 from nearline._errors import ConfigError
-from nearline.gate._confidence import check
 from nearline.glmix._links import by_name
 
 

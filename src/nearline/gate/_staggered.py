@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nearline.gate._confidence import Bounds, ConfidenceSequence
+from nearline._confidence import Bounds, ConfidenceSequence
 
 Floats = NDArray[np.float64]
 
