@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 
@@ -20,12 +21,14 @@ VARIANTS = [(name, {}) for name in RULES] + [
     ("pps", {"sampler": "cube", "balance": ("loss", "label", "slice", "sketch")}),
     ("pps", {"order": "signed_error", "mix": "after_cap", "normalise": "hajek"}),
     ("pps", {"floor": 0.0}),
+    ("pps", {"sampler": "poisson"}),
     ("min_k_sgd", {"k": 4}),
     ("label_balanced", {"weighted": False}),
     ("cube", {"balance": ("sketch", "label")}),
     ("importance", {"presample": 30, "paid": True}),
     ("gradmatch", {"per": "label"}),
     ("selective_backprop", {"beta": 2.0}),
+    ("policy", {}),
 ]
 KEYS = [name + "".join(f"-{v}" for v in parameters.values()) for name, parameters in VARIANTS]
 every = pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=KEYS)
@@ -53,8 +56,18 @@ def changed(scores: Scores, **columns: object) -> Scores:
     return Scores(**{**{k: v for k, v in vars(scores).items() if v is not None}, **columns})
 
 
+def select_by(name: str, **parameters: object) -> select.Selector:
+    if name != "policy":
+        return select.by_name(name, **parameters)
+    return select.Policy(select.by_name("pps"), task="binary", clip=0.995, max_age=300.0, max_version_lag=2.0)
+
+
+def rule_class(name: str) -> type[select.Rule]:
+    return select.rule_class("pps" if name == "policy" else name)
+
+
 def choose(name: str, scores: Scores, budget: int | float = B, seed: int = 1, **parameters: object) -> Selection:
-    return select.by_name(name, **parameters)(scores, budget, np.random.default_rng(seed), SelectorState())
+    return select_by(name, **parameters)(scores, budget, np.random.default_rng(seed), SelectorState())
 
 
 @every
@@ -65,7 +78,7 @@ def test_indices_are_ascending_in_range_and_as_many_as_asked(name: str, paramete
     assert (np.diff(chosen.index) >= 0).all()
     assert len(chosen.weight) == len(chosen.index) == chosen.report.b
     assert (chosen.weight >= 0).all()
-    if select.rule_class(name).fixed:
+    if rule_class(name).fixed and parameters.get("sampler") != "poisson":
         assert len(set(chosen.index.tolist())) == B
 
 
@@ -82,6 +95,16 @@ def test_the_same_seed_gives_the_same_set_and_another_one_mostly_another(
 def test_nothing_asked_nothing_chosen(name: str, parameters: dict[str, object]) -> None:
     chosen = choose(name, window(), 0, **parameters)
     assert len(chosen) == len(chosen.weight) == 0
+
+
+@every
+def test_an_empty_window_is_no_error_and_leaves_the_memory_alone(name: str, parameters: dict[str, object]) -> None:
+    columns = ("loss", "error", "score", "label", "irreducible", "sketch", "age", "lag", "slice")
+    state = SelectorState().put(tau=[2.0])
+    nothing = Scores(**dict.fromkeys(columns, ()))
+    chosen = select_by(name, **parameters)(nothing, 0.1, np.random.default_rng(0), state)
+    assert len(chosen) == 0
+    assert chosen.state == state
 
 
 @every_fixed
@@ -113,9 +136,9 @@ def test_unknown_values_stand_at_the_mean_and_are_counted(name: str, parameters:
         values[::7] = bad
     chosen = choose(name, changed(scores, **columns), **parameters)
     assert np.isfinite(chosen.weight).all()
-    if select.rule_class(name).fixed:
+    if rule_class(name).fixed and parameters.get("sampler") != "poisson":
         assert len(set(chosen.index.tolist())) == B
-    if select.rule_class(name).column is not None:
+    if rule_class(name).column is not None:
         assert chosen.report.unknown == len(range(0, N, 7))
 
 
@@ -124,7 +147,7 @@ def test_all_unknown_is_still_a_choice(name: str, parameters: dict[str, object])
     scores = window()
     nothing = {c: np.full_like(getattr(scores, c), np.nan) for c in ("loss", "error", "score", "label", "sketch")}
     chosen = choose(name, changed(scores, **nothing), **parameters)
-    if select.rule_class(name).fixed:
+    if rule_class(name).fixed and parameters.get("sampler") != "poisson":
         assert len(set(chosen.index.tolist())) == B
 
 
@@ -139,7 +162,7 @@ def test_huge_and_tiny_values_do_no_harm(name: str, parameters: dict[str, object
 
 @every
 def test_resuming_from_what_was_written_equals_going_on(name: str, parameters: dict[str, object]) -> None:
-    rule = select.by_name(name, **parameters)
+    rule = select_by(name, **parameters)
 
     def run(stop: bool) -> list[list[int]]:
         state, rng, chosen = SelectorState(), np.random.default_rng(5), []
@@ -167,9 +190,8 @@ def test_inputs_are_left_as_they_were(name: str, parameters: dict[str, object]) 
 
 @every
 def test_settings_build_the_same_rule(name: str, parameters: dict[str, object]) -> None:
-    rule = select.by_name(name, **parameters)
-    settings = rule.settings()
-    assert select.by_name(settings.pop("rule"), **settings) == rule
+    rule = select_by(name, **parameters)
+    assert select.from_settings(json.loads(json.dumps(rule.settings()))) == rule
     assert pickle.loads(pickle.dumps(rule)) == rule
     assert len(rule.key) == 16
 
@@ -198,6 +220,15 @@ def test_rank_rules_draw_uniformly_from_old_records_and_say_so(name: str) -> Non
     assert np.abs(seen - 40).max() < 5 * np.sqrt(400 * 0.1 * 0.9)
 
 
+@pytest.mark.parametrize("name", [name for name in RULES if stale(name)])
+def test_old_and_fresh_rows_share_the_budget_by_their_numbers(name: str) -> None:
+    rows = changed(window(), lag=np.where(np.arange(N) < 24, 3.0, 2.0))
+    with pytest.warns(NearlineWarning, match="24 of 60 rows"):
+        chosen = choose(name, rows, 20)
+    assert len(set(chosen.index.tolist())) == 20
+    assert (chosen.index < 24).sum() == 8
+
+
 def test_unknown_names_and_parameters_are_refused_with_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"no such rule; there are .*pps"):
         select.by_name("psp")
@@ -205,6 +236,10 @@ def test_unknown_names_and_parameters_are_refused_with_what_there_is() -> None:
         select.by_name("pps", flor=0.1)
     with pytest.raises(ConfigError, match="lambda_0"):
         select.by_name("pps", floor=1.5)
+    with pytest.raises(ConfigError, match="balances nothing"):
+        select.by_name("pps", balance=("loss",))
+    with pytest.raises(ConfigError, match="at least one row"):
+        select.by_name("min_k_sgd", k=0)
 
 
 def test_a_missing_column_is_named() -> None:
@@ -212,6 +247,11 @@ def test_a_missing_column_is_named() -> None:
         choose("pps", Scores(loss=np.ones(5)), 2)
     with pytest.raises(DataError, match="lengths"):
         Scores(loss=[1.0], score=[1.0, 2.0])
+
+
+def test_a_budget_in_cost_units_pays_for_forward_and_backward_passes() -> None:
+    assert len(choose("uniform", window(), select.Cost(30.0))) == 10
+    assert len(choose("uniform", window(), select.Cost(1e9))) == N
 
 
 @pytest.mark.parametrize("budget", [-1, 1.5, -0.1])

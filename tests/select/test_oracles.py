@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from nearline import select
+from nearline import ConfigError, select
 from nearline.select import Scores
 
 
@@ -40,3 +41,9 @@ def test_dp_at_a_window_of_three_hundred_is_within_rounding() -> None:
 def test_milp_at_128_is_within_its_tolerance() -> None:
     rng = np.random.default_rng(0)
     assert select.by_name("milp")(Scores(loss=rng.exponential(size=128)), 12, rng).report.gap <= 2e-4
+
+
+def test_without_scipy_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ConfigError, match=r"pip install nearline\[bench\]"):
+        select.by_name("milp")(Scores(loss=np.arange(5.0)), 2, np.random.default_rng(0))

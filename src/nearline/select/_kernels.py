@@ -114,6 +114,15 @@ def fly(pi: Any, rows: Any, draws: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def dot(x: Any, y: Any) -> Any:
+    """Their product, summed in order: no BLAS, the same bits everywhere."""
+    total = 0.0
+    for k in range(x.shape[0]):
+        total += x[k] * y[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
 def pursue(A: Any, target: Any, b: int, ridge: float) -> Any:
     """Weights (n) of orthogonal matching pursuit: the row that fits the residual best, then all weights again."""
     n = A.shape[0]
@@ -121,11 +130,11 @@ def pursue(A: Any, target: Any, b: int, ridge: float) -> Any:
     chosen = np.empty(b, np.int64)
     taken = np.zeros(n, np.bool_)
     for i in range(n):
-        square[i] = np.dot(A[i], A[i])
+        square[i] = dot(A[i], A[i])
     for count in range(b):
         best, at = 0.0, -1
         for i in range(n):
-            fit = 0.0 if taken[i] else np.dot(A[i], left)
+            fit = 0.0 if taken[i] else dot(A[i], left)
             if fit > best:
                 best, at = fit, i
         if at < 0:
@@ -134,7 +143,7 @@ def pursue(A: Any, target: Any, b: int, ridge: float) -> Any:
         for _ in range(_SWEEPS):
             for k in range(count + 1):
                 i = chosen[k]
-                new = max(0.0, (np.dot(A[i], left) + w[i] * square[i]) / (square[i] + ridge))
+                new = max(0.0, (dot(A[i], left) + w[i] * square[i]) / (square[i] + ridge))
                 left += (w[i] - new) * A[i]
                 w[i] = new
     return w

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nearline.select._rule import Draw, Rule
+from nearline.select._rule import Draw, Rule, ranked
 from nearline.select._scores import Floats, Ints, Scores, ascending, nearest_to, standardised
 from nearline.select._state import SelectorState
 
@@ -147,6 +147,4 @@ class Nearest(Rule):
     def _draw(
         self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
     ) -> Draw:
-        distance = np.abs(standardised(values))
-        order = rng.permutation(len(distance))
-        return Draw(order[np.argpartition(distance[order], b)[:b]])
+        return Draw(ranked(np.abs(standardised(values)), rng)[:b])

@@ -13,7 +13,7 @@ import numpy as np
 from nearline._errors import ConfigError, NearlineWarning
 from nearline.select._registry import by_name
 from nearline.select._rule import Rule
-from nearline.select._scores import Bools, Scores
+from nearline.select._scores import Bools, Floats, Scores
 from nearline.select._selection import Cost, Selection, rows_of
 from nearline.select._state import SelectorState
 from nearline.select._trim import trimmed_by_mad
@@ -129,14 +129,22 @@ class Policy:
             given = {name: getattr(scores, name) for name in ("loss", "score")}
             changed = {name: np.where(stale, np.nan, v) for name, v in given.items() if v is not None}
         score = changed.get("score", scores.score)
-        if self.clip is not None and score is not None and np.isfinite(score).any():
-            changed["score"] = np.minimum(score, np.quantile(score[np.isfinite(score)], self.clip))
+        if self.clip is not None and score is not None:
+            changed["score"] = _clipped(score, self.clip)
         return replace(scores, **changed)
 
     def _hidden(self, scores: Scores, stale: Bools) -> int:
         """Rows that count as unknown only because they are stale."""
         column = getattr(self.rule, "by", self.rule.column)
         return int((stale & np.isfinite(getattr(scores, column))).sum()) if column in ("loss", "score") else 0
+
+
+def _clipped(score: Floats, quantile: float) -> Floats:
+    """Known scores at most at their quantile; unknown ones, infinite ones too, stay unknown."""
+    known = np.isfinite(score)
+    if not known.any():
+        return score
+    return np.where(known, np.minimum(score, np.quantile(score[known], quantile)), score)
 
 
 def from_settings(settings: dict[str, Any]) -> Rule | Policy:

@@ -45,13 +45,15 @@ class Rule(ABC):
         n, scores = len(scores), scores.matured()
         b = rows_of(budget, n)
         values, unknown = self._values(scores)
-        before, after = state, self._watch(scores, values, b, state or SelectorState())
+        after = state or SelectorState()
+        if n:
+            after = self._watch(scores, values, b, after)
         if b == 0:
             draw = Draw(np.empty(0, np.int64), np.empty(0) if self.unbiased else None)
         elif b == n and self.fixed:
             draw = Draw(np.arange(n), np.ones(n), recorded=relative(values))
         else:
-            draw = self._draw(scores, values, b, rng, before)
+            draw = self._draw(scores, values, b, rng, state)
         return _selection(self.name, scores, draw, after, unknown)
 
     def learn(self, state: SelectorState, chosen: Selection, fresh: Any) -> SelectorState:

@@ -86,11 +86,10 @@ def cube(pi: Floats, auxiliaries: Floats, rng: np.random.Generator) -> Ints:
 
 
 def _light_last(weight: Floats, tail: int, rng: np.random.Generator) -> Ints:
-    """A random order whose last `tail` rows are the lightest: what the landing leaves unbalanced is then small."""
+    """A random order with the `tail` lightest rows last: what the landing leaves unbalanced is then small."""
     order = rng.permutation(len(weight))
-    light = np.zeros(len(weight), bool)
-    light[np.argpartition(weight, min(tail, len(weight) - 1))[:tail]] = True
-    return np.concatenate([order[~light[order]], order[light[order]]])
+    light = weight[order] <= np.partition(weight, min(tail, len(weight)) - 1)[min(tail, len(weight)) - 1]
+    return np.concatenate([order[~light], order[light]])
 
 
 def poisson(pi: Floats, rng: np.random.Generator) -> Ints:

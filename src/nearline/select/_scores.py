@@ -37,7 +37,7 @@ class Scores:
     lag : array (n,), optional
         Versions between the one that served the row and the trainer's.
     sketch : array (n, K), optional
-        A random projection of the row's gradient.
+        A random projection of the row's gradient; one column may come flat.
     slice : array (n,) of int, optional
         Code of the group that a row belongs to.
     maturity : array (n,), optional
@@ -80,6 +80,8 @@ class Scores:
     def __post_init__(self) -> None:
         for name, value in self._given():
             object.__setattr__(self, name, np.asarray(value, dtype=_KINDS.get(name, np.float64)))
+        if self.sketch is not None and self.sketch.ndim == 1:
+            object.__setattr__(self, "sketch", self.sketch[:, None])
         lengths = {name: len(value) for name, value in self._given()}
         if len(set(lengths.values())) != 1:
             raise DataError(f"columns of lengths {lengths}", fix="give at least one column, all with one entry a row")
