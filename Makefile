@@ -63,5 +63,6 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.python
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.python
-	$(PIP) --editable '.[bench]'
+	$(PIP) $(TORCH)
+	$(PIP) --editable '.[bench,deep]'
 	@touch $@ $(VENV)/.core

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from nearline import ConfigError, Fixed, GLMix, Numeric, Random, Schema, StateError
-from nearline.deep import MLP, Calibration, DeepGLMix, Network, Optimiser
 from nearline.evaluate import calibration_ratio, log_loss
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
+
+from nearline.deep import MLP, Calibration, DeepGLMix, Network, Optimiser
 
 SCHEMA = Schema(label="y", time="t", columns={"x": Numeric()})
 QUICK = Optimiser(learning_rate=0.02, batch_size=64)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from nearline import Categorical, ConfigError, DataError, Hashed, Multi, Numeric, Schema, StateError, Vector
-from nearline.deep import DCN, DLRM, MLP, Network, Optimiser, custom
 from nearline.evaluate import auc
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
+
+from nearline.deep import DCN, DLRM, MLP, Network, Optimiser, custom  # noqa: E402
 
 SCHEMA = Schema(
     label="y", weight="w", offset="o",

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from nearline import DataError, Schema, Vector
-from nearline.deep import MLP, Network, Optimiser, Retrained, Window, retrain
 from nearline.select import Policy, SelectorState, by_name, kappa, replay
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
+
+from nearline.deep import MLP, Network, Optimiser, Retrained, Window, retrain  # noqa: E402
 
 SCHEMA = Schema(label="y", columns={"x": Vector()})
 D = 30

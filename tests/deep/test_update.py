@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from nearline import Categorical, ConfigError, Fixed, GLMix, Numeric, Prior, Schema
-from nearline.deep import DCN, DLRM, MLP, Laplace, Network, Optimiser, custom
 from nearline.evaluate import log_loss
 from nearline.glmix import _links
 from nearline.glmix._solve import solve
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
+
+from nearline.deep import DCN, DLRM, MLP, Laplace, Network, Optimiser, custom  # noqa: E402
 
 SCHEMA = Schema(
     label="y", weight="w", offset="o", columns={"x": Numeric(0.0, 1.0), "u": Numeric(0.0, 1.0), "ad": Categorical()}
