@@ -140,7 +140,7 @@ class Tenth:
     def __call__(self, stream: Any, batch: int, recorded: Any, y: Any) -> tuple[int, int]:
         """Rows that went forward to choose, and to train."""
         rule, before = select.by_name("pps"), self.hook.rows
-        scores = select.Scores(loss=recorded.loss(y), error=recorded.error(y), score=recorded.score(y))
+        scores = recorded.scores(y)
         chosen = rule(scores, RATIO, np.random.default_rng(batch), self.state)
         chose = self.hook.rows
         rows = stream.get_batch(batch).take(pa.array(chosen.index))

@@ -134,7 +134,7 @@ def test_the_selector_learns_whether_records_are_worth_trusting() -> None:
     fresh, worthless = run(window_of), run(shuffled)
     assert kappa(fresh.state) > 0.8
     assert kappa(worthless.state) < 0.3
-    assert worthless.log[-1]["trust_floor"] > 0.7 > fresh.log[-1]["trust_floor"]
+    assert worthless.log[-1]["uniform_share"] > 0.7 > fresh.log[-1]["uniform_share"]
 
 
 def test_weighted_choices_lose_less_than_uniform_ones_at_the_same_cost() -> None:

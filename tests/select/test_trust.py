@@ -15,7 +15,7 @@ def last_share(fresh_of: object, windows: int = 60, n: int = 1000) -> float:
         score = rng.exponential(size=n)
         chosen = rule(Scores(score=score), 0.1, rng, state)
         state = rule.learn(chosen.state, chosen, fresh_of(score, rng)[chosen.index])
-    return chosen.report.trust_floor
+    return chosen.report.uniform_share
 
 
 def test_the_uniform_share_tends_to_one_on_shuffled_scores() -> None:
@@ -51,9 +51,9 @@ def test_maturity_scales_fresh_scores_like_the_recorded_ones() -> None:
 
 def test_without_state_the_floor_holds_and_with_one_the_first_window_is_uniform() -> None:
     rule, scores = select.by_name("pps"), Scores(score=np.arange(100.0))
-    assert rule(scores, 10, np.random.default_rng(0)).report.trust_floor == 0.2
+    assert rule(scores, 10, np.random.default_rng(0)).report.uniform_share == 0.2
     first = rule(scores, 10, np.random.default_rng(0), SelectorState())
-    assert first.report.trust_floor == 1.0
+    assert first.report.uniform_share == 1.0
     np.testing.assert_allclose(first.weight, 1.0)
 
 

@@ -27,8 +27,7 @@ from nearline.deep._update import Updating
 from nearline.features import Design, Encoder
 from nearline.glmix import _layout, _links
 from nearline.schema import Key, Rejects, Schema
-from nearline.select import signs, sketch_inputs
-from nearline.select._record import to_bytes
+from nearline.select import signs, sketch_inputs, to_bytes
 
 Floats = NDArray[np.float64]
 CHUNK = 8192

@@ -5,7 +5,7 @@ from nearline.select._inclusion import mixed, water_fill
 from nearline.select._log import choose, log_table, replay
 from nearline.select._policy import Policy, from_settings
 from nearline.select._pricing import price_binary, price_classes, price_regression, price_top_k
-from nearline.select._record import RECORD, Flag, pack, record_type, unpack
+from nearline.select._record import RECORD, Flag, pack, record_type, to_bytes, unpack
 from nearline.select._records import Records
 from nearline.select._registry import by_name, names, rule_class
 from nearline.select._rule import Rule
@@ -57,6 +57,7 @@ __all__ = [
     "sketch_gradients",
     "sketch_inputs",
     "systematic",
+    "to_bytes",
     "trimmed_by_mad",
     "undo_label_rates",
     "unpack",

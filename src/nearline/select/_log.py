@@ -88,5 +88,5 @@ def log_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     kinds |= {"weight": floats, "trimmed_index": ints, "rule": pa.string(), "alarm": pa.bool_()}
     whole = ("window", "seed", "budget", "rows", "n", "b", "unknown", "stale", "trimmed", "held")
     kinds |= {name: pa.int64() for name in whole}
-    kinds |= {name: pa.float64() for name in ("trust_floor", "kappa", "gap", "effective", "lag", "age")}
+    kinds |= {name: pa.float64() for name in ("uniform_share", "kappa", "gap", "effective", "lag", "age")}
     return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(list(kinds.items())))

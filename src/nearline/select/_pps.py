@@ -110,7 +110,7 @@ class Pps(Rule):
         weight = len(index) / (len(pi) * pi[index])
         if self.normalise == "hajek" and len(index):
             weight = weight / weight.mean()
-        facts = {"trust_floor": share, "kappa": _trust.kappa(state)}
+        facts = {"uniform_share": share, "kappa": _trust.kappa(state)}
         return Draw(index, pi[index], weight, relative(values), facts)
 
     def _sample(self, scores: Scores, pi: Floats, rng: np.random.Generator) -> Ints:

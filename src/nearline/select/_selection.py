@@ -58,7 +58,7 @@ class Report:
         Name of the rule.
     n, b : int
         Rows to choose from, rows chosen.
-    trust_floor : float
+    uniform_share : float
         lambda, the uniform share of the design; NaN where the rule has none.
     kappa : float
         Measured trust in the recorded scores: 1 trusts them, 0 makes the design uniform.
@@ -77,7 +77,7 @@ class Report:
     rule: str
     n: int
     b: int
-    trust_floor: float = float("nan")
+    uniform_share: float = float("nan")
     kappa: float = float("nan")
     gap: float = float("nan")
     effective: float = 0.0
