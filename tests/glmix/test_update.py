@@ -251,6 +251,55 @@ def _objective(before: GLMix, after: GLMix, data: dict[str, Any]) -> float:
     return total
 
 
+def test_evidence_weighs_the_past_by_whether_the_world_has_changed() -> None:
+    """ω = 1 where the slice is what the past said, and the new truth is followed where it is not."""
+    rng, n = np.random.default_rng(5), 400
+    x = rng.normal(size=(4, n))
+    u = rng.random((4, n))
+
+    def slice_(k: int, slope: float) -> dict[str, Any]:
+        y = (u[k] < 1 / (1 + np.exp(-slope * x[k]))).astype(int)
+        return {"user": np.arange(n) % 5, "a": x[k], "b": x[k], "c": x[k], "y": y, "w": np.ones(n), "o": np.zeros(n)}
+
+    learner = GLMix(SCHEMA, Fixed("a", prior=Prior(4.0)), [Random("user", prior=Prior(0.2))])
+    learner.update(slice_(0, 1.5))
+    same, changed, kept = learner.fork(), learner.fork(), learner.fork()
+    assert same.update(slice_(1, 1.5), past_weight="auto").past_weight == 1.0
+    done = changed.update(slice_(1, -1.5), past_weight="auto")
+    assert isinstance(done.past_weight, float)
+    assert done.past_weight < 0.5
+    kept.update(slice_(1, -1.5))
+    test = slice_(2, -1.5)
+    losses = [np.logaddexp(0, z := m.decision_function(test)) - test["y"] * z for m in (changed, kept)]
+    assert losses[0].mean() < losses[1].mean() - 0.05
+    given = learner.fork()
+    given.update(slice_(1, -1.5), past_weight=done.past_weight)
+    assert state(given) == state(changed)
+
+
+def test_the_evidence_of_a_linear_slice_is_its_marginal_likelihood() -> None:
+    """One block, identity link: log N(y; o + X m, I/w + X P⁻¹ Xᵀ) up to the constant that every ω shares."""
+    learner = one_block(link="identity", prior=Prior(0.5))
+    learner.update(table(1, users=1, link="identity"))
+    data = table(2, n=7, users=1, link="identity")
+    design = learner.design(data, learn=True)[0]
+    X, r = np.column_stack([data[c] for c in "abc"]), data["y"] - data["o"]
+    found = []
+    for omega in (1.0, 0.5, 0.1):
+        descent = _minibatch_step.Descent(2, 0.0, Past(omega))
+        ours = _minibatch_step.log_evidence(
+            learner.blocks, learner.encoder.n_slots, design, "identity", descent, 1, frozenset()
+        )
+        twin = learner.fork()
+        Past(omega).weigh(twin.block("user"), np.array([0]))
+        block = twin.block("user")
+        C = np.diag(1 / data["w"]) + X @ unpack(block.cov[0]) @ X.T
+        e = r - X @ block.mean[0]
+        exact = -0.5 * float(e @ np.linalg.solve(C, e)) - 0.5 * np.linalg.slogdet(C)[1]
+        found.append(ours - exact)
+    np.testing.assert_allclose(found, found[0], atol=1e-9)
+
+
 # -- edge cases, section 4.3 -----------------------------------------------------------------------------------------
 
 
@@ -466,6 +515,7 @@ def test_the_same_bits_for_any_number_of_threads() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"past_weight": "most"}, "past_weight is a number, a mapping by effect or 'auto', got 'most'"),
         ({"past_weight": -0.1}, "past_weight of 'fixed' must be >= 0"),
         ({"past_weight": {"users": 1.0}}, "past_weight names 'users'"),
         ({"past_weight": 0.0, "stabilise": False}, "leaves no prior at all"),

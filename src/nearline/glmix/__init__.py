@@ -6,6 +6,7 @@ from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
 from nearline.glmix._fit._report import BlockFit, Convergence
 from nearline.glmix._fit._settings import FixedFit, RandomFit
+from nearline.glmix._lag import FixedLag
 from nearline.glmix._learned import LearnedEvents
 from nearline.glmix._loosen import loosen, weight_left
 from nearline.glmix._model import GLMix
@@ -31,6 +32,7 @@ __all__ = [
     "Draw",
     "Fixed",
     "FixedFit",
+    "FixedLag",
     "Forgetting",
     "GLMix",
     "Learned",

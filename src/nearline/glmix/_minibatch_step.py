@@ -70,29 +70,61 @@ def learn(
     A row is learned by all blocks or by none: when an entity's solve fails, the batch is taken back and learned without
     that entity's rows. Blocks named in `locked` count with their means and stay as they are.
     """
-    return descend(blocks, n_slots, design, link, Descent(cycles), threads, locked)[0]
+    return descend(blocks, n_slots, design, link, Descent(cycles), threads, locked).refused
+
+
+@dataclass(frozen=True, slots=True)
+class Descended:
+    """What a descent came to.
+
+    Attributes
+    ----------
+    refused
+        Rows that were refused.
+    moved
+        How far each cycle moved the scores, root mean square (with a `Past`).
+    log_evidence
+        Laplace log p(rows | priors) of all blocks together, the loss counted once (with a `Past`).
+    """
+
+    refused: NDArray[np.int64]
+    moved: tuple[float, ...] = ()
+    log_evidence: float = float("nan")
+
+
+def log_evidence(
+    blocks: Sequence[Block], n_slots: int, design: Design, link: str, descent: Descent, threads: int,
+    locked: frozenset[str],
+) -> float:  # fmt: skip
+    """Log evidence of a batch under the priors that a descent gives it; learns nothing. −∞ where a solve fails."""
+    groups = [_grouping(block, design) for block in blocks]
+    before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
+    found = _step(blocks, n_slots, design, groups, link, descent, threads, locked)
+    for block, old in zip(blocks, before):
+        old.restore(block)
+    return -np.inf if len(found.refused) else found.log_evidence
 
 
 def descend(
     blocks: Sequence[Block], n_slots: int, design: Design, link: str, descent: Descent, threads: int,
     locked: frozenset[str],
-) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
-    """`learn`, by a descent: also how far each cycle moved the scores (root mean square)."""
+) -> Descended:  # fmt: skip
+    """`learn`, by a descent."""
     refused = np.zeros(0, np.int64)
     if design.rows == 0:
-        return refused, ()
+        return Descended(refused)
     for _ in range(MAX_ATTEMPTS):
         kept = _without(design, refused)
         groups = [_grouping(block, kept) for block in blocks]
         before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
-        failed, moved = _step(blocks, n_slots, kept, groups, link, descent, threads, locked)
+        found = _step(blocks, n_slots, kept, groups, link, descent, threads, locked)
         for block, old in zip(blocks, before):
-            if len(failed) or block.name in locked:
+            if len(found.refused) or block.name in locked:
                 old.restore(block)
-        if not len(failed):
-            return refused, moved
-        refused = np.union1d(refused, failed)
-    return np.flatnonzero(design.weight > 0), ()
+        if not len(found.refused):
+            return replace(found, refused=refused)
+        refused = np.union1d(refused, found.refused)
+    return Descended(np.flatnonzero(design.weight > 0))
 
 
 def replay(
@@ -124,7 +156,7 @@ def _grouping(block: Block, design: Design) -> Grouping:
 def _step(
     blocks: Sequence[Block], n_slots: int, design: Design, groups: Sequence[Grouping], link: str, descent: Descent,
     threads: int, locked: frozenset[str],
-) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
+) -> Descended:  # fmt: skip
     """Relax all blocks first, so that every offset is made of scores as of now, then solve one after the other."""
     free = [r for r, block in enumerate(blocks) if block.d and len(groups[r].codes) and block.name not in locked]
     for r, (block, grouping) in enumerate(zip(blocks, groups)):
@@ -135,13 +167,13 @@ def _step(
     priors = [(block.mean[grouping.codes], block.cov[grouping.codes]) for block, grouping in zip(blocks, groups)]
     terms = Terms(blocks, n_slots, design)
     weights = {r: design.weight * _late(blocks[r], terms.codes[r], groups[r], design) for r in free}
-    failed, moved = _cycles(terms, groups, priors, weights, link, descent, threads)
-    if descent.past is not None and not len(failed):
+    found = _cycles(terms, groups, priors, weights, link, descent, threads)
+    if descent.past is not None and not len(found.refused):
         _evaluate(terms, groups, priors, weights, link, threads)
     for block, grouping in zip(blocks, groups):
         block.counts[grouping.codes] += np.diff(grouping.ptr).astype(np.int32)
         block.last[grouping.codes] = _now(block, grouping, design)
-    return failed, moved
+    return found
 
 
 _Priors = Sequence[tuple[NDArray[Any], NDArray[Any]]]
@@ -150,11 +182,11 @@ _Priors = Sequence[tuple[NDArray[Any], NDArray[Any]]]
 def _cycles(
     terms: Terms, groups: Sequence[Grouping], priors: _Priors, weights: Mapping[int, Floats], link: str,
     descent: Descent, threads: int,
-) -> tuple[NDArray[np.int64], tuple[float, ...]]:  # fmt: skip
+) -> Descended:  # fmt: skip
     """Solve the blocks that have weights in turn, until a cycle moves the scores by less than the tolerance."""
-    failed, moved = [np.zeros(0, np.int64)], []
+    failed, moved, evidence = [np.zeros(0, np.int64)], [], float("nan")
     for _ in range(descent.cycles):
-        before = terms.margin if descent.past is not None else None
+        before, beside = terms.margin, 0.0
         for r, weight in weights.items():
             block, grouping = terms.blocks[r], groups[r]
             block.mean[grouping.codes], block.cov[grouping.codes] = priors[r]
@@ -164,11 +196,20 @@ def _cycles(
             )  # fmt: skip
             failed.append(result.failed_rows)
             terms.refresh(r)
-        if before is not None:
+            if descent.past is not None:
+                beside += result.log_evidence + _loss(terms, link, weight)
+        if descent.past is not None:
+            evidence = beside - _loss(terms, link, terms.design.weight)
             moved.append(float(np.sqrt(np.square(terms.margin - before).mean())))
             if moved[-1] <= descent.tolerance:
                 break
-    return np.unique(np.concatenate(failed)), tuple(moved)
+    return Descended(np.unique(np.concatenate(failed)), tuple(moved), evidence)
+
+
+def _loss(terms: Terms, link: str, weight: Floats) -> float:
+    """Σ_n w_n ℓ(y_n, η_n) over the rows that count."""
+    counted = weight > 0.0
+    return float(_links.by_name(link).loss(terms.design.label, terms.margin)[counted] @ weight[counted])
 
 
 def _evaluate(

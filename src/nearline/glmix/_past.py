@@ -8,11 +8,15 @@ precision for ever, a forgotten coefficient goes back to it, and one that has se
 published, repeated ω < 1 drives the precision of vanished features to 0, and repeated ω > 1 that of unseen ones beyond
 all bounds. ω > 1 says that the past is worth more than it said: it counts ω times, at every update anew.
 Source: arXiv 2108.13299, the incremental update of all blocks; the stabilised form is that of arXiv 2010.05154.
+
+**Chosen by evidence.** ω can be read off the slice: it is the one under whose prior the slice is most probable, log
+p(slice | m(ω), P(ω)) by Laplace. A world that stands still gives ω = 1, one that has changed less. It is a step of
+adaptive forgetting; the slice is predicted before it chooses. *Ours.*
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +33,9 @@ from nearline.glmix._state import Block, stabilised_rows
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 PerEffect = float | Mapping[str, float]
+
+CANDIDATES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3, 0.15)
+"""Weights of the past that evidence chooses from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,23 @@ class Past:
                 theta[e], after = _lowrank_rows.fold(STABILISED, omega, theta[e], H, mu0, precision)
             rows[e] = lowrank.pack(after, block.kmax)
         return theta, rows
+
+
+def most_probable(log_evidence: Callable[[float], float], candidates: Sequence[float] = CANDIDATES) -> float:
+    """The candidate whose evidence is highest, walking down from the first for as long as it rises.
+
+    Examples
+    --------
+    >>> most_probable(lambda omega: -abs(omega - 0.72)), most_probable(lambda omega: omega)
+    (0.7, 1.0)
+    """
+    best, found = candidates[0], log_evidence(candidates[0])
+    for omega in candidates[1:]:
+        value = log_evidence(omega)
+        if not value > found:
+            break
+        best, found = omega, value
+    return best
 
 
 def check_precision(block: Block, codes: Codes) -> None:

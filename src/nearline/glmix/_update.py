@@ -9,15 +9,17 @@ the blocks are solved in turn, each with the others' current scores as its offse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
-from nearline.glmix import _declared, _layout, _minibatch_step, _stream
-from nearline.glmix._past import Past, PerEffect, check_precision
+from nearline.features import Design
+from nearline.glmix import _declared, _layout, _minibatch_step, _past, _stream
+from nearline.glmix._past import Past, PerEffect
 from nearline.schema import Rejects
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class Updated:
         Root mean square change of the rows' scores in each cycle over the blocks.
     converged
         Whether the last cycle moved them by no more than the tolerance.
+    past_weight
+        ω as it was given, or as evidence chose it.
     """
 
     rows: int
@@ -47,6 +51,7 @@ class Updated:
     rejects: Rejects
     moved: tuple[float, ...]
     converged: bool
+    past_weight: PerEffect = 1.0
 
 
 class Updating:
@@ -56,7 +61,7 @@ class Updating:
         self,
         table: Any,
         *,
-        past_weight: PerEffect = 1.0,
+        past_weight: PerEffect | str = 1.0,
         stabilise: bool = True,
         cycles: int = 20,
         tolerance: float = 1e-3,
@@ -76,7 +81,9 @@ class Updating:
         past_weight
             ω ≥ 0, the weight of the past: a number, or a mapping by effect's name with ``"*"`` for the rest. 1 forgets
             nothing, 0 starts from the base prior, more than 1 trusts the past beyond what it said. It acts on the
-            entities of the slice, once per update, besides what `Forgetting` does in time.
+            entities of the slice, once per update, besides what `Forgetting` does in time. ``"auto"`` takes the one
+            number, from 1 down to 0.15, under whose prior the slice is most probable (its evidence): 1 in a world that
+            stands still.
         stabilise
             Put the base prior back for what is forgotten. False is the paper's P = ωH, m = θ, in which a feature that
             has vanished is forgotten altogether.
@@ -107,21 +114,42 @@ class Updating:
         True
         """
         model = cast("GLMix", self)
-        past = Past(past_weight, stabilise)
+        past = Past(1.0 if isinstance(past_weight, str) else past_weight, stabilise)
         past.check([block.name for block in model.blocks])
+        if isinstance(past_weight, str) and past_weight != "auto":
+            raise ConfigError(f"past_weight is a number, a mapping by effect or 'auto', got {past_weight!r}")
         _declared.check_cycles("update", cycles)
         if not tolerance >= 0.0:
             raise ConfigError(f"update(tolerance=...) must be >= 0, got {tolerance!r}")
         names = model._names(locked)
         design, rejects = model.design(table, learn=True, divert=divert)
-        for block in model.blocks:
-            if block.name not in names:
-                codes = np.unique(_layout.entity_codes(block, design)[design.weight > 0.0]).astype(np.int64)
-                check_precision(block, codes[codes >= 0])
-        refused, moved = _minibatch_step.descend(
-            model.blocks, model.encoder.n_slots, design, model.link,
-            _minibatch_step.Descent(cycles, tolerance, past), model.threads, names,
-        )  # fmt: skip
-        rows = int(np.count_nonzero(design.weight > 0)) - len(refused)
+        _check_blocks(model, design, names)
+        if past_weight == "auto":
+            past = replace(past, weight=_past.most_probable(partial(_log_evidence, model, design, past, names)))
+        descent = _minibatch_step.Descent(cycles, tolerance, past)
+        found = _minibatch_step.descend(
+            model.blocks, model.encoder.n_slots, design, model.link, descent, model.threads, names
+        )
+        rows = int(np.count_nonzero(design.weight > 0)) - len(found.refused)
         _stream.count(model, rows, names)
-        return Updated(rows, refused, rejects, moved, bool(moved) and moved[-1] <= tolerance)
+        converged = bool(found.moved) and found.moved[-1] <= tolerance
+        return Updated(rows, found.refused, rejects, found.moved, converged, past.weight)
+
+
+def _check_blocks(model: GLMix, design: Design, locked: frozenset[str]) -> None:
+    """Refuse a slice whose update would start from a block without a precision."""
+    for block in model.blocks:
+        if block.name not in locked:
+            codes = np.unique(_layout.entity_codes(block, design)[design.weight > 0.0]).astype(np.int64)
+            _past.check_precision(block, codes[codes >= 0])
+
+
+CYCLES = 3
+"""Cycles over the blocks before the evidence of a weight is read: weights are told apart long before the mode is."""
+
+
+def _log_evidence(model: GLMix, design: Design, past: Past, locked: frozenset[str], omega: float) -> float:
+    descent = _minibatch_step.Descent(CYCLES, 0.0, replace(past, weight=omega))
+    return _minibatch_step.log_evidence(
+        model.blocks, model.encoder.n_slots, design, model.link, descent, model.threads, locked
+    )
