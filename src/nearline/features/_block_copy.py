@@ -1,7 +1,8 @@
-"""Rows of a block copied to where Arrow keeps them, compiled.
+"""Rows copied, and strings written, to where Arrow keeps them, compiled.
 
 Found on disk by this file's text alone: who changes `_str_index` must clear `__pycache__`. Python's lock is kept, as in
-every kernel that serves.
+every kernel that serves: NumPy lets go of it for anything longer than 500 numbers, and to have it back from a busy
+event loop takes a switch interval.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from nearline.features._str_index import LEAF, put_word, tail, word
+from nearline.features._str_index import LEAF, PAD, put_word, tail, word
 
 KIND, OUT = 0, 1
 """Columns of the fields."""
@@ -71,3 +72,34 @@ def copy_rows(
                         mark(out, valid, row + i)
                 narrow[to + i] = end
             places[c, END] = end
+
+
+@njit(**LEAF)
+def decimal(number: int, out: Any, to: int) -> Any:
+    """Write a number >= 0 at out[to]; where it ends."""
+    digits, rest = 1, number // 10
+    while rest > 0:
+        digits, rest = digits + 1, rest // 10
+    for place in range(digits):
+        out[to + digits - 1 - place] = np.uint8(48 + number % 10)
+        number //= 10
+    return to + digits
+
+
+@njit(**LEAF)
+def named(tag: Any, first: int, n: int, offsets: Any, data: Any) -> Any:
+    """Write n strings, `tag` and the numbers from `first` on; where they end. PAD bytes end the tag."""
+    end, size = 0, tag.shape[0] - PAD
+    offsets[0] = 0
+    for i in range(n):
+        copy_exactly(tag, 0, size, data, end)
+        end = decimal(first + i, data, end + size)
+        offsets[i + 1] = end
+    return end
+
+
+@njit(**LEAF)
+def repeated(offsets: Any, row: int, n: int, size: int) -> None:
+    """Ends of n strings of one size, from row `row` on, whose first begins at offsets[row]."""
+    for i in range(row, row + n):
+        offsets[i + 1] = offsets[i] + size

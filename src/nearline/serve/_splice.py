@@ -1,31 +1,19 @@
 """Numbers in JSON text set between constant texts and counted ids, compiled.
 
-Found on disk by this file's text alone: who changes `_str_index` must clear `__pycache__`. Python's lock is kept, as in
-every kernel that serves.
+Found on disk by this file's text alone: who changes `_str_index` or `_block_copy` must clear `__pycache__`. Python's
+lock is kept, as in every kernel that serves.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
+from nearline.features._block_copy import decimal
 from nearline.features._str_index import LEAF, PAD, copy
 
-COMMA, CLOSE_LIST, ZERO = 44, 93, 48
-
-
-@njit(**LEAF)
-def decimal(number: int, out: Any, to: int) -> Any:
-    """Write a number >= 0 at out[to]; where it ends."""
-    digits, rest = 1, number // 10
-    while rest > 0:
-        digits, rest = digits + 1, rest // 10
-    for place in range(digits):
-        out[to + digits - 1 - place] = np.uint8(ZERO + number % 10)
-        number //= 10
-    return to + digits
+COMMA, CLOSE_LIST = 44, 93
 
 
 @njit(**LEAF)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from nearline._errors import ConfigError, DataError, StateError
-from nearline.store._packed import Packed
+from nearline.store._packed import arrow_of
 
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
@@ -55,12 +55,10 @@ def fitted(rows: Any, schema: Any) -> Any:
 
 
 def check_batch(batch: Any, schema: Any) -> Any:
-    """The batch (of a `Packed` one, its batch) without metadata.
+    """The batch, `Packed` or not, without metadata.
 
     Raises DataError unless it has the log's columns in the log's order and types.
     """
-    if isinstance(batch, Packed):
-        batch = batch.batch
     if batch.schema.equals(schema):
         return batch
     if batch.schema.names != schema.names:
@@ -68,4 +66,4 @@ def check_batch(batch: Any, schema: Any) -> Any:
     for ours, theirs in zip(schema, batch.schema):
         if ours.type != theirs.type:
             raise DataError(f"is {theirs.type}, the log keeps {ours.type}", column=ours.name)
-    return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    return pa.RecordBatch.from_arrays(arrow_of(batch).columns, schema=schema)

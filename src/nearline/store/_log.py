@@ -21,7 +21,7 @@ from nearline.store._faults import gone
 from nearline.store._fields import check_batch, checked_schema
 from nearline.store._folder import Mark, lock
 from nearline.store._opening import readable, writable
-from nearline.store._packed import Packed
+from nearline.store._packed import arrow_of
 from nearline.store._recent import Recent, joined
 from nearline.store._sealed import RowGroups
 from nearline.store._segment import Appender, ArrowSegment, new_segment
@@ -138,15 +138,15 @@ class Log:
         StateError
             The system refuses, or the log is closed or read-only. Nothing of the batch is kept, everything before is.
         """
-        rows = check_batch(batch, self.schema)
+        batch = check_batch(batch, self.schema)
         with self._writing:
             appender = self._writer()
-            if not rows.num_rows:
+            if not batch.num_rows:
                 return appender.segment.end
             if not self._pending and self._full(appender.segment):
                 appender = self._roll()
-            position = appender.append(batch if isinstance(batch, Packed) else rows, self.end)
-            self._pending.append(rows)
+            position = appender.append(batch, self.end)
+            self._pending.append(batch)
             return position
 
     def commit(self) -> int:
@@ -328,7 +328,7 @@ class Log:
     def _publish(self, segment: ArrowSegment) -> None:
         batch = self._pending[0]
         if len(self._pending) > 1:
-            batch = joined(pa.Table.from_batches(self._pending))
+            batch = joined(pa.Table.from_batches([arrow_of(part) for part in self._pending]))
         self._pending.clear()
         view = self._view
         size = segment.size - segment.offsets[bisect_left(segment.bounds, view.end)]

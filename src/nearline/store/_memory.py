@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from nearline._errors import StateError
 from nearline.store._fields import check_batch, checked_schema
+from nearline.store._packed import arrow_of
 from nearline.store._recent import Recent
 from nearline.store._view import View
 
@@ -55,7 +56,7 @@ class MemoryLog:
 
     def append(self, batch: Any) -> int:
         """Append a record batch; the position of its first row."""
-        batch = check_batch(batch, self.schema)
+        batch = arrow_of(check_batch(batch, self.schema))
         with self._writing:
             self._check_open()
             position = self._next

@@ -53,7 +53,7 @@ class HeadTemplate:
         buffers
             Offset in the body and length, per buffer, one after the other; the body ends at a multiple of 8.
         """
-        out[: self.size] = np.frombuffer(self._head, np.uint8)
+        out[: self.size].data[:] = self._head
         nodes = _numbers(out, self._nodes + 4, 2 * self.columns)
         nodes[::2], nodes[1::2] = rows, nulls
         _numbers(out, self._buffers + 4, 2 * self.buffers)[:] = buffers

@@ -17,7 +17,7 @@ from nearline.features import BlockShape, RowBlock
 from nearline.store._columns import Columns, Made
 from nearline.store._message import decode, enter
 from nearline.store._message_head import HeadTemplate
-from nearline.store._plain_columns import Bytes, PlainColumn, made_column, plain_column
+from nearline.store._plain_columns import Bytes, PlainColumn, made_column, plain_column, put
 
 _Sized: TypeAlias = tuple[int, tuple[int, ...]]
 NUMBER, STRING = 0, 2
@@ -52,6 +52,11 @@ class Packed:
         data = self._message.data
         enter(data[: self._cut], data[self._cut :], self.num_rows, position, durable)
         return data
+
+
+def arrow_of(batch: Any) -> Any:
+    """The `pyarrow.RecordBatch` of a batch, `Packed` or not."""
+    return batch.batch if isinstance(batch, Packed) else batch
 
 
 class Packer:
@@ -150,7 +155,7 @@ class Packer:
                 continue
             valid, values = own[0][0], own[1][0]
             if nulls:
-                body[valid : valid + sizes[0]] = 0
+                put(body[valid : valid + sizes[0]], bytes(sizes[0]))
             if len(own) == 3:
                 body[values : values + 4] = 0
             places.append((head.size + valid if nulls else -1, head.size + values, head.size + own[-1][0], 0))

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 Bytes: TypeAlias = NDArray[np.uint8]
 
 
+def put(buffer: Bytes, data: Any) -> None:
+    """Copy bytes into a buffer of their size, Python's lock being kept, as NumPy would not."""
+    buffer.data[:] = data
+
+
 @dataclass
 class PlainColumn(ABC):
     """What a message needs of a column: its nulls, the bytes of each buffer, and what they hold."""
@@ -39,7 +44,7 @@ class Absent(PlainColumn):
     def write(self, buffers: Sequence[Bytes]) -> None:
         """Zeros."""
         for buffer in buffers:
-            buffer.fill(0)
+            put(buffer, bytes(len(buffer)))
 
 
 class Numbers(PlainColumn):
@@ -51,7 +56,7 @@ class Numbers(PlainColumn):
 
     def write(self, buffers: Sequence[Bytes]) -> None:
         """Copy them."""
-        np.concatenate(self._values, out=buffers[1].view(self._values[0].dtype))
+        put(buffers[1], b"".join(self._values))
 
 
 class Repeated(PlainColumn):
@@ -66,11 +71,14 @@ class Repeated(PlainColumn):
 
     def write(self, buffers: Sequence[Bytes]) -> None:
         """Copy them."""
-        sizes = np.repeat([len(text) for text in self._texts], self._counts)
-        offsets = buffers[1].view(np.int32)
+        from nearline.features._block_copy import repeated
+
+        offsets, row = buffers[1].view(np.int32), 0
         offsets[0] = 0
-        np.cumsum(sizes, out=offsets[1:])
-        buffers[2].data[:] = b"".join(text * n for text, n in zip(self._texts, self._counts))
+        for text, n in zip(self._texts, self._counts):
+            repeated(offsets, row, n, len(text))
+            row += n
+        put(buffers[2], b"".join([text * n for text, n in zip(self._texts, self._counts)]))
 
 
 class Copied(PlainColumn):
@@ -78,13 +86,13 @@ class Copied(PlainColumn):
 
     def __init__(self, array: Any, total: int) -> None:
         _, offsets, data = array.buffers()
-        self._offsets, self._data = np.frombuffer(offsets, np.int32, total + 1), np.frombuffer(data, np.uint8)
-        super().__init__(0, (0, 4 * (total + 1), int(self._offsets[-1])))
+        self._offsets, self._data = np.frombuffer(offsets, np.uint8, 4 * (total + 1)), np.frombuffer(data, np.uint8)
+        super().__init__(0, (0, 4 * (total + 1), int.from_bytes(self._offsets[-4:], "little")))
 
     def write(self, buffers: Sequence[Bytes]) -> None:
         """Copy it."""
-        buffers[1].view(np.int32)[:] = self._offsets
-        buffers[2][:] = self._data[: self.sizes[2]]
+        put(buffers[1], self._offsets)
+        put(buffers[2], self._data[: self.sizes[2]])
 
 
 def made_column(array: Any, total: int) -> PlainColumn | None:
@@ -110,6 +118,6 @@ def plain_column(
         return Absent(total, dtype is None)
     if dtype is None:
         return Repeated(values, counts, total) if kinds == {str} else None
-    if kinds != {np.ndarray} or any(value.dtype != dtype or value.ndim != 1 for value in values):
+    if kinds != {np.ndarray} or any(v.dtype != dtype or v.ndim != 1 or not v.flags.c_contiguous for v in values):
         return None
     return Numbers(values, total)

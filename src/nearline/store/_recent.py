@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import DataError
+from nearline.store._packed import arrow_of
 
 Positions: TypeAlias = NDArray[np.int64]
 
@@ -70,14 +71,14 @@ class Recent:
             if start >= hi:
                 break
             begin = max(lo - start, 0)
-            parts.append(chunk.slice(begin, min(hi - start, chunk.num_rows) - begin))
+            parts.append(arrow_of(chunk).slice(begin, min(hi - start, chunk.num_rows) - begin))
         return pa.Table.from_batches(parts, self.schema)
 
     def take(self, positions: Positions) -> list[Any]:
         """Batches of the rows at ascending positions, which must be here."""
         edges = np.searchsorted(positions, np.array([*self.starts, self.end], np.int64))
         return [
-            self.chunks[i].take(pa.array(positions[edges[i] : edges[i + 1]] - self.starts[i]))
+            arrow_of(self.chunks[i]).take(pa.array(positions[edges[i] : edges[i + 1]] - self.starts[i]))
             for i in np.flatnonzero(np.diff(edges))
         ]
 
@@ -104,6 +105,8 @@ def _merged(chunks: list[Any], sizes: list[int]) -> tuple[list[Any], list[int]]:
             begin -= 1
             rows += chunks[begin].num_rows
         if rows >= tier and len(chunks) - begin > 1 and sum(sizes[begin:]) < _CHUNK_BYTES:
-            chunks[begin:] = pa.Table.from_batches(chunks[begin:]).combine_chunks().to_batches()
+            chunks[begin:] = (
+                pa.Table.from_batches([arrow_of(chunk) for chunk in chunks[begin:]]).combine_chunks().to_batches()
+            )
             sizes[begin:] = [sum(sizes[begin:])]
     return chunks, sizes

@@ -66,7 +66,8 @@ class Recorder:
     flush_seconds, flush_rows
         With durable=False: how long rows wait for others, and how many wait at most.
     gather_seconds
-        With durable=True: longest rest between two writes, for what comes meanwhile to be written together.
+        With durable=True: shortest time from the start of a write to that of the next, for what comes meanwhile to be
+        written together.
     made
         Columns that follow from the positions, for example {"prediction_id": run.column}.
 
@@ -93,7 +94,7 @@ class Recorder:
         group_rows: int = 16_384,
         flush_seconds: float = 0.05,
         flush_rows: int = 4096,
-        gather_seconds: float = 0.002,
+        gather_seconds: float = 0.003,
         made: Made | None = None,
     ) -> None:
         if min(max_rows, group_rows, flush_rows) < 1 or min(flush_seconds, gather_seconds) < 0:
@@ -108,7 +109,7 @@ class Recorder:
         self._known, self._packer = frozenset(log.schema.names) - self._made.keys(), Packer(log.schema, self._made)
         self._max_rows, self._group_rows = max_rows, group_rows
         self._flush_seconds, self._flush_rows = flush_seconds, flush_rows
-        self._gather_seconds, self._wrote, self._took = gather_seconds, 0.0, 0.0
+        self._gather_seconds, self._began = gather_seconds, 0.0
         self._queue: deque[_Submission] = deque()
         self._changed = Condition()
         self._closed = False
@@ -182,7 +183,7 @@ class Recorder:
 
     def _run(self) -> None:
         while group := self._group():
-            began = perf_counter()
+            self._began = perf_counter()
             faults: dict[int, BaseException] = {}
             try:
                 self._write(group, faults)
@@ -190,18 +191,16 @@ class Recorder:
                 faults = dict.fromkeys(range(len(group)), error)
                 self.error = error
                 _logger.error("recorder: %d submissions failed: %s", len(group), error)
-            self._wrote = perf_counter()
-            self._took = self._wrote - began
-            self._finish(group, faults, self._took)
+            self._finish(group, faults, perf_counter() - self._began)
 
     def _group(self) -> list[_Submission]:
         """The submissions to write next, in order; none when the recorder is closed and all is written."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._sleep(1, None)
-            # A lone submission is written at once. Of many, groups: each write costs as much as some submissions, so
-            # the thread rests as long as the last one took.
-            gathered = self._wrote + min(self._gather_seconds, self._took)
+            # A lone submission is written at once. Of many, groups: each write costs as much as some submissions. A
+            # slow disk gathers enough by itself; to rest after it would gather all that clients wait for, and idle.
+            gathered = self._began + self._gather_seconds
             self._linger(gathered if self.durable else perf_counter() + self._flush_seconds)
             group: list[_Submission] = []
             rows = 0

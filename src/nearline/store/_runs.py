@@ -28,9 +28,6 @@ from nearline.store._faults import refused
 _TAG = re.compile(r"[a-z2-7]{8}")
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 
-_LOW = 10_000
-_DIGIT_ROWS = (np.arange(_LOW)[:, None] // np.array([1000, 100, 10, 1]) % 10 + ord("0")).astype(np.uint8)
-
 MALFORMED = "not a prediction id"
 UNKNOWN = "no run of this server gave out such an id"
 LOST = "no such prediction was recorded"
@@ -56,20 +53,12 @@ class Run:
 
     def column(self, first: int, n: int) -> Any:
         """The same ids as an Arrow array of strings."""
-        parts = []
-        for lo in (first, *range((first // _LOW + 1) * _LOW, first + n, _LOW)):
-            parts.append(self._stretch(lo, min((lo // _LOW + 1) * _LOW, first + n)))
-        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+        from nearline.features._block_copy import named
 
-    def _stretch(self, lo: int, hi: int) -> Any:
-        """Ids of positions [lo, hi) that differ in their last four digits only: one row of bytes each."""
-        if lo < _LOW:
-            return pa.array(self.ids(lo, max(hi - lo, 0)), pa.string())
-        head = np.frombuffer(f"{self.tag}-{lo // _LOW}".encode(), np.uint8)
-        rows = np.empty((hi - lo, len(head) + 4), np.uint8)
-        rows[:, : len(head)], rows[:, len(head) :] = head, _DIGIT_ROWS[lo % _LOW : lo % _LOW + hi - lo]
-        offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
-        return pa.Array.from_buffers(pa.string(), hi - lo, [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
+        tag = np.frombuffer(f"{self.tag}-".encode() + bytes(8), np.uint8)
+        offsets, data = np.empty(n + 1, np.int32), np.empty(n * (len(tag) + 20) + 8, np.uint8)
+        size = named(tag, first, n, offsets, data)
+        return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data[:size])])
 
 
 class Runs:
