@@ -186,6 +186,25 @@ def test_how_a_stream_is_cut_shows_neither_in_new_rows_nor_in_weights() -> None:
     assert same(weights(whole), weights(cut))
 
 
+def test_a_custom_network_reads_entity_codes() -> None:
+    class Biases(torch.nn.Module):
+        def __init__(self, shape: Any) -> None:
+            super().__init__()
+            assert shape.keys == ("ad",)
+            self.bias = torch.nn.Embedding(100, 1)
+
+        def forward(self, inputs: Any) -> torch.Tensor:
+            known = (inputs.entities["ad"] >= 0).float()
+            return known * self.bias(inputs.entities["ad"].clamp(min=0)).squeeze(1)
+
+    net = Network(SCHEMA, [], keys=["ad"], architecture=custom(Biases), optimiser=QUICK)
+    rows = table(400)
+    net.fit(rows, epochs=1)
+    scores = net.decision_function({"ad": ["a0", "a1", "never"], "o": [0.0] * 3})
+    bias = net.module.body.bias.weight.detach().numpy()[:, 0]
+    assert scores == pytest.approx([*(bias[net.encoder.entity_codes("ad")[a]] for a in ("a0", "a1")), 0.0])
+
+
 def test_an_unknown_value_contributes_nothing() -> None:
     net = fitted(network(MLP((), embedding=4)))
     rows = {**table(2), "ad": ["never", "seen"], "tags": ["", ""], "text": ["w1", "w1"]}

@@ -193,6 +193,32 @@ def test_what_was_learned_before_is_kept_as_far_as_the_past_counts(structure: st
     assert losses[1.0] < losses[0.0]
 
 
+def test_a_fit_from_the_start_knows_nothing_of_earlier_updates() -> None:
+    net, fresh = network(["x", "u"], "diagonal"), network(["x", "u"], "diagonal")
+    net.update(table(seed=1))
+    for one in (net, fresh):
+        one.fit(table(seed=2), epochs=1)
+    assert np.array_equal(net.variance(table(5)), fresh.variance(table(5)))
+
+
+def test_averaged_probabilities_are_drawn_to_a_half_where_the_network_is_unsure() -> None:
+    net, rows = network(["x", "u"], "last_layer"), table(20, seed=4)
+    net.update(table())
+    eta, s = net.decision_function(rows), net.variance(rows)
+    expected = 1 / (1 + np.exp(-eta / np.sqrt(1 + np.pi * s / 8)))
+    assert net.predict_proba(rows, averaged=True) == pytest.approx(expected, abs=1e-12)
+    assert (np.abs(expected - 0.5) < np.abs(net.predict_proba(rows) - 0.5)).all()
+
+
+def test_what_an_update_costs_is_counted() -> None:
+    net = network(["x", "u"], "diagonal")
+    updated = net.update(table())
+    assert net.passes.backwards == 80 * (updated.steps + 1)
+    before = net.passes.cost
+    net.variance(table(30))
+    assert net.passes.cost == before + 90
+
+
 def test_a_value_that_nobody_has_seen_is_less_sure() -> None:
     net = network(["ad"], "diagonal", MLP((4,), embedding=3))
     net.fit(table(200), epochs=3)

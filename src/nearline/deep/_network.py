@@ -192,6 +192,7 @@ class Network(Updating):
         weights = _weights(design, weight)
         if not warm:
             self._start()
+            self.evidence = {}
             self._begin_at_the_rate(design, weights)
         orders = [self._order(design.rows, shuffle, self.epochs + epoch) for epoch in range(epochs)]
         self.epochs += epochs
@@ -240,11 +241,22 @@ class Network(Updating):
         """Expected label (n): probability, mean or rate."""
         return _links.by_name(self.link).mean(self.decision_function(table))
 
-    def predict_proba(self, table: Any) -> Floats:
-        """Probability (n) that the label is 1."""
+    def predict_proba(self, table: Any, *, averaged: bool = False) -> Floats:
+        """Probability (n) that the label is 1.
+
+        Parameters
+        ----------
+        averaged
+            Average over what `update` left open in the weights, p = σ(η / √(1 + π s / 8)), s = `variance`, instead of
+            σ(η).
+        """
         if self.link != "logit":
             raise ConfigError(f"predict_proba needs link='logit'; this network has {self.link!r}, use predict")
-        return self.predict(table)
+        if not averaged:
+            return self.predict(table)
+        design, _ = self.design(table, learn=False)
+        spread = np.sqrt(1.0 + np.pi * self.variance(design) / 8.0)
+        return _links.by_name("logit").mean(self.decision_function(design) / spread)
 
     def information(self, table: Any, *, sketch: int = 0) -> Information:
         """Score rows and keep what later selects among them: one forward pass gives both.

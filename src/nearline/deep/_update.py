@@ -140,6 +140,8 @@ class Updating:
             bags = network._bags(design.take(start, stop))
             rows = _curvature.jacobians(network.module, bags)
             found.append(_curvature.logit_variance(known, rows, bags, self.laplace.precision))
+        network.passes.forwards += design.rows
+        network.passes.backwards += design.rows
         return as_numpy(found)
 
 
