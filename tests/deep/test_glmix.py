@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearline import ConfigError, Fixed, GLMix, Numeric, Random, Schema, StateError
+from nearline import ConfigError, DataError, Fixed, GLMix, Numeric, Random, Schema, StateError
 from nearline.evaluate import calibration_ratio, log_loss
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
@@ -82,11 +82,18 @@ def test_the_speed_layer_leaves_the_network_alone(fitted: DeepGLMix) -> None:
 
 def test_bad_rows_are_put_aside_and_the_offsets_of_the_others_stay_theirs(fitted: DeepGLMix) -> None:
     rows = table(40, seed=4)
-    bad = {**rows, "y": np.where(np.arange(40) == 7, 3, rows["y"])}
-    design, rejects = fitted.design(bad, learn=True, divert=True)
     whole, _ = fitted.design(rows, learn=True)
-    assert rejects.rows.tolist() == [7]
-    assert np.allclose(design.offset, np.delete(whole.offset, 7), atol=1e-6)
+    bad = {**rows, "y": np.where(np.arange(40) == 7, 3, rows["y"])}
+    also = {**bad, "x": np.where(np.isin(np.arange(40), (3, 30)), np.inf, rows["x"])}  # only the network reads x
+    keyless = {**also, "user": [None if row == 12 else user for row, user in enumerate(rows["user"].tolist())]}
+    for given, refused in ((bad, [7]), (also, [3, 7, 30]), (keyless, [3, 7, 12, 30])):
+        design, rejects = fitted.design(given, learn=True, divert=True)
+        assert rejects.rows.tolist() == refused
+        assert ["label" in reason for reason in rejects.reasons] == [row == 7 for row in refused]
+        assert np.asarray(rejects.table["y"]).tolist() == [given["y"][row] for row in refused]
+        assert np.allclose(design.offset, np.delete(whole.offset, refused), atol=1e-6)
+    with pytest.raises(DataError, match="row 3"):
+        fitted.design(also, learn=True)
 
 
 def test_another_networks_effects_are_those_of_a_model_that_had_it_all_along(fitted: DeepGLMix) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
@@ -101,13 +102,11 @@ class DeepGLMix(Scoring):
         if isinstance(table, Design):
             return self.effects.design(table, learn=learn)
         table = read_table(table)
-        design, rejects = self.effects.design(table, learn=learn, divert=divert)
-        rows = table if not len(rejects.rows) else _without(table, rejects.rows)
-        return replace(design, offset=design.offset + self._fixed_part(rows)), rejects
-
-    def _fixed_part(self, table: Any) -> Floats:
-        design, _ = self.network.design(table, learn=False)
-        return self.calibration(self.network.decision_function(design) - design.offset)
+        fixed, bad = self.network.design(table, learn=False, divert=divert)
+        good = np.delete(np.arange(table.num_rows), bad.rows)
+        design, refused = self.effects.design(table.take(good) if len(bad) else table, learn=learn, divert=divert)
+        log_odds = np.delete(self.calibration(self.network.decision_function(fixed) - fixed.offset), refused.rows)
+        return replace(design, offset=design.offset + log_odds), _joined(bad, refused, good)
 
     def information(self, table: Any, *, sketch: int = 0) -> Information:
         """What is recorded of each prediction: the whole model's margin, the network's last layer."""
@@ -186,5 +185,11 @@ class DeepGLMix(Scoring):
         return f"DeepGLMix({self.network!r}, {self.effects!r})"
 
 
-def _without(table: Any, rows: NDArray[np.int64]) -> Any:
-    return table.take(np.setdiff1d(np.arange(table.num_rows), rows))
+def _joined(first: Rejects, then: Rejects, good: NDArray[np.int64]) -> Rejects:
+    """What either part refused, as rows of the whole table; the second saw only the rows `good` to the first."""
+    if not len(first) or not len(then):
+        return first if len(first) else then
+    rows = np.concatenate([first.rows, good[then.rows]])
+    order, reasons = np.argsort(rows), (*first.reasons, *then.reasons)
+    table = pa.concat_tables([first.table, then.table], promote_options="default").take(order)
+    return Rejects(rows[order], tuple(reasons[i] for i in order), table)
