@@ -23,6 +23,7 @@ from nearline._errors import ConfigError, DataError, StateError
 from nearline.config import _config, _live_tables, _tables, _training_tables
 from nearline.config._all_tables import Tables
 from nearline.config._gate_table import GateTable
+from nearline.config._recalibrate_table import RecalibrateTable
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = '[schema]\nlabel = "clicked"\n'
@@ -506,6 +507,7 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[guard]": [_live_tables.GuardTable],
     "[change]": [_live_tables.ChangeTable],
     "[gate]": [GateTable],
+    "[recalibrate]": [RecalibrateTable],
     "[training]": [_training_tables.TrainingTable],
     "[refit]": [_training_tables.RefitTable],
     "[serve]": [_live_tables.ServeTable],
@@ -592,12 +594,16 @@ def test_defaults_of_a_running_service_are_those_of_its_rooms() -> None:
     from nearline.glmix import Safety
     from nearline.join import Policy
     from nearline.loop import Gating, Pace, Recording
+    from nearline.recalibrate import RecalibrationSettings
     from nearline.serve import Limits
 
     found = config.loads(SCHEMA).running()
     assert (found.pace, found.recording, found.safety) == (Pace(), Recording(), Safety())
     assert (found.guard, found.change, found.limits) == (GuardSettings(), ChangeSettings(), Limits())
     assert (found.gated, found.gating) == (True, Gating())
+    assert found.recalibrate == RecalibrationSettings()
+    assert config.loads(f"{SCHEMA}[recalibrate]\nenabled = false").running().recalibrate is None
+    assert config.loads(SCHEMA + '[model]\nlink = "log"').running().recalibrate is None
     assert found.policy == Policy(window=600.0, horizon=3_600.0)
 
 

@@ -15,9 +15,9 @@ from nearline.gate import GuardSettings
 from nearline.glmix import Safety
 from nearline.join import Policy
 from nearline.loop._audit import differing
+from nearline.loop._events import predictions_of
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.loop._learner import Learner, Tick
-from nearline.loop._loop import predictions_of
 from nearline.loop._storage import Storage
 from nearline.store import OUTCOMES, Changes, MemoryLog, MemoryStateStore, Version
 

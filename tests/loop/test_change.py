@@ -18,9 +18,9 @@ from nearline.glmix import Safety
 from nearline.join import Policy
 from nearline.loop import audit
 from nearline.loop._audit import differing
+from nearline.loop._events import predictions_of
 from nearline.loop._examples import LOOSENED
 from nearline.loop._learner import LOOSE, Learner
-from nearline.loop._loop import predictions_of
 from nearline.loop._settings import Recording
 from nearline.loop._storage import Storage
 from nearline.loop._versions import Versions

@@ -19,8 +19,8 @@ from nearline.gate import Check, Verdict
 from nearline.glmix import GLMix
 from nearline.loop import Committed, Cost, Cutoff, judge
 from nearline.loop._cost import latencies, size
+from nearline.loop._events import predictions_of
 from nearline.loop._examples import SCHEMA as EXAMPLES
-from nearline.loop._loop import predictions_of
 from nearline.store import Log, Registry, Version
 
 _REQUESTS = 2_000

@@ -13,6 +13,7 @@ from nearline.config._live_tables import (
     SafetyTable,
     ServeTable,
 )
+from nearline.config._recalibrate_table import RecalibrateTable
 from nearline.config._tables import (
     BacktestTable,
     DataTable,
@@ -44,6 +45,7 @@ class Tables(Table, frozen=True, kw_only=True):
     guard: GuardTable = GuardTable()
     change: ChangeTable = ChangeTable()
     gate: GateTable = GateTable()
+    recalibrate: RecalibrateTable = RecalibrateTable()
     training: TrainingTable = TrainingTable()
     refit: RefitTable = RefitTable()
     serve: ServeTable = ServeTable()

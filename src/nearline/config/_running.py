@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nearline.glmix import Safety
     from nearline.join import Policy
     from nearline.loop import Gating, Pace, Recording
+    from nearline.recalibrate import RecalibrationSettings
     from nearline.serve import Limits
 
 
@@ -31,7 +32,7 @@ class Running:
     ----------
     folder
         The state directory.
-    guard, change
+    guard, change, recalibrate
         None where they are switched off.
     gating
         How candidates are judged; `publish` asks only where `gated`.
@@ -46,6 +47,7 @@ class Running:
     safety: Safety
     guard: GuardSettings | None
     change: ChangeSettings | None
+    recalibrate: RecalibrationSettings | None
     gated: bool
     gating: Gating
     limits: Limits
@@ -73,9 +75,17 @@ def running(tables: Tables, base: Path) -> Running:
         folder, Policy(**join), Pace(**live), Recording(**_seconds(tables.ledger)),
         Safety(**msgspec.structs.asdict(tables.safety)),
         None if guard is None else GuardSettings(**guard), None if change is None else ChangeSettings(**change),
-        tables.gate.enabled, _gating(tables), Limits(**serve), host, port,
+        _recalibrate(tables), tables.gate.enabled, _gating(tables), Limits(**serve), host, port,
         None if tokens is None else base / Path(tokens).expanduser(),
     )  # fmt: skip
+
+
+def _recalibrate(tables: Tables) -> RecalibrationSettings | None:
+    """None where it is switched off, or the link has no probabilities."""
+    from nearline.recalibrate import RecalibrationSettings
+
+    given = _seconds(tables.recalibrate)
+    return RecalibrationSettings(**given) if given.pop("enabled") and tables.model.link == "logit" else None
 
 
 def _gating(tables: Tables) -> Gating:
@@ -90,7 +100,19 @@ def _gating(tables: Tables) -> Gating:
 
 
 _DURATIONS = frozenset(
-    {"latency_floor", "tick", "snapshot", "follow", "window", "lateness", "horizon", "skew", "flush", "retention"}
+    {
+        "half_life",
+        "latency_floor",
+        "tick",
+        "snapshot",
+        "follow",
+        "window",
+        "lateness",
+        "horizon",
+        "skew",
+        "flush",
+        "retention",
+    }
 )
 
 

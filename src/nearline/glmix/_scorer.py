@@ -7,6 +7,7 @@ keeps them, and renews what has moved after every change.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,15 @@ class Scores:
         Variance of η (n); NaN where it was not asked for.
     version
         Of the model at that moment; the scorer's own moves on while it learns.
+    served
+        What is answered (n): η through the scorer's `remap` at that moment, η itself where it has none.
     """
 
     margin: Floats
     fixed: Floats
     variance: Floats
     version: str
+    served: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,11 @@ class Scorer:
     version
         Its name, recorded with every prediction.
 
+    Attributes
+    ----------
+    remap
+        What scores pass through before they are answered; None where they are answered as they are.
+
     Notes
     -----
     Scores relax to the row's time as those of `GLMix.decision_function` do, and equal them bit for bit.
@@ -93,6 +102,7 @@ class Scorer:
     def __init__(self, model: GLMix, version: str) -> None:
         self.model, self.version = model, version
         self.lock = threading.RLock()
+        self.remap: Callable[[Floats], Floats] | None = None
         self._link = _links.by_name(model.link)
         self._shape: list[int] = []
         self._beliefs: list[Belief] = []
@@ -160,7 +170,7 @@ class Scorer:
                 if design.without_slot is not None:
                     _unseen.add(blocks, design, out[0], out[2])
                     _unseen.add(blocks[:1], design, out[1], np.empty(n))
-            return Scores(out[0], out[1], out[2], self.version)
+            return Scores(out[0], out[1], out[2], self.version, self.remapped(out[0]))
 
     def _serve(self, design: Design, out: Floats, variances: bool) -> None:
         rows = (design.indptr, design.indices, design.values, design.offset, design.time)
@@ -174,6 +184,10 @@ class Scorer:
         self._widest = 2 * int(np.maximum.reduce(np.diff(design.indptr)))
         self._prepare()
         self._prepared.score(rows, entities, self._known, out, variances)
+
+    def remapped(self, margin: Floats) -> Floats:
+        """Scores (n) through `remap`, where there is one."""
+        return margin if self.remap is None else self.remap(margin)
 
     def expected(self, margin: Floats) -> Floats:
         """Expected label (n) at a margin: probability, mean or rate."""

@@ -78,7 +78,7 @@ def replay(folder: Path, safety: Safety | None = None) -> GLMix:
 
 
 def _opened(folder: Path, safety: Safety) -> tuple[Storage, Learner, Versions]:
-    from nearline.loop._loop import predictions_of
+    from nearline.loop._events import predictions_of
 
     versions = Versions(folder, lambda: 0.0, 1)
     model = versions.load(versions.pointer().version)

@@ -8,13 +8,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline.features import RowEncoder
 from nearline.glmix import GLMix
 from nearline.schema import key_columns
+from nearline.store import predictions_schema
 
 
 def columns_of(model: GLMix) -> tuple[str, ...]:
     """Names of the features and keys that a model reads."""
     return tuple(dict.fromkeys((*key_columns(model.encoder.keys), *model.encoder.features)))
+
+
+def predictions_of(model: GLMix, recalibrated: bool = False) -> Any:
+    """Schema of the predictions log of a model."""
+    columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
+    offset, weight = model.schema.offset is not None, model.schema.weight is not None
+    return predictions_schema(columns, offset=offset, weight=weight, served=recalibrated)
 
 
 def events(taken: pa.Table, model: GLMix, label: NDArray[np.float64] | None = None) -> dict[str, Any]:

@@ -81,6 +81,14 @@ def batch(rows: Rows, joined: Joined, taken: pa.Table, known: NDArray[np.int64],
     return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
+_JUDGED = ("label", "score", "weight", "margin", "variance", "time")
+
+
+def judged(tick: Any, rows: NDArray[np.int64]) -> dict[str, Floats]:
+    """Columns of some of a tick's examples: what the guard and others are told of them."""
+    return {name: tick.column(name).to_numpy(False)[rows] for name in _JUDGED}
+
+
 def loosened(tick: Any, reason: str, share: float) -> Any:
     """A tick's record batch with one more row, the last: the world counts as changed, for this reason.
 

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from nearline.glmix import GLMix
-from nearline.loop._events import events
+from nearline.loop._events import events, predictions_of
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.loop._held import Span, recalled
-from nearline.loop._loop import predictions_of
 from nearline.store import LmdbStateStore, Log
 
 

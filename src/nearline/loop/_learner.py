@@ -22,6 +22,7 @@ from nearline.glmix._persist import TABLES as MODEL_TABLES
 from nearline.join import Joined, Outcomes, Policy, State, step
 from nearline.loop import _examples
 from nearline.loop._arrivals import Arrivals
+from nearline.loop._calibration import Calibration
 from nearline.loop._catch_up import CatchUp
 from nearline.loop._held import Span, lived_through, recalled
 from nearline.loop._lines import Line
@@ -30,6 +31,7 @@ from nearline.loop._recall import NEVER, Recall
 from nearline.loop._settle import settle
 from nearline.loop._storage import Storage
 from nearline.loop._teach import Taught, Teacher
+from nearline.recalibrate import RecalibrationSettings
 from nearline.store import Changes, Version
 
 Ints = NDArray[np.int64]
@@ -88,14 +90,18 @@ class Learner:
         Settings of the guard; one begins with every line.
     change
         When the world counts as changed; None never asks.
+    recalibrate
+        How a map of the served scores is learned; None learns none.
     """
 
     def __init__(
         self, storage: Storage, policy: Policy, safety: Safety, load: Callable[[Version], GLMix],
         guard: GuardSettings, *, change: ChangeSettings | None = None, batch: int = 5_000,
+        recalibrate: RecalibrationSettings | None = None,
     ) -> None:  # fmt: skip
         self.storage, self.policy, self.safety, self.batch = storage, policy, safety, batch
         self._load, self._guard_settings, self._change_settings = load, guard, change
+        self._recalibrate = recalibrate
         self.counts: dict[str, int] = {}
         self.used: set[tuple[int, int]] = set()
         self.alarms: list[tuple[int, float]] = []
@@ -139,7 +145,7 @@ class Learner:
         self._on = meta["line"]
         self.storage.examples.truncate(positions["examples"])
         self.arrivals, self._committed = Arrivals(meta["newest"], meta["heard"]), self.join.end
-        self._begin(meta.get("change"))
+        self._begin(meta.get("change"), meta.get("recalibration"))
         self._teacher.rejected, self._teacher.pending = meta["rejected"], pending
         return True
 
@@ -219,12 +225,13 @@ class Learner:
         self.entry = entry
         self._commit(Changes(), self.storage.examples.end, now)
 
-    def _begin(self, change: Mapping[str, Any] | None) -> None:
+    def _begin(self, change: Mapping[str, Any] | None, calibration: Mapping[str, Any] | None = None) -> None:
         self._mark = Mark.of(self.model)
         self._teacher = Teacher(self.model, self.stale, self.safety, self.storage.examples)
         inside = [alarm for alarm in self.alarms if alarm[0] > self.line.start]
         self._teacher.loosened = inside[-1] if inside else self.loosened_before
         self.change = ChangeDetector.load(self._change_settings or ChangeSettings(link=self.model.link), change)
+        self.calibration = Calibration.of(self._recalibrate, calibration)
 
     @property
     def loosened_before(self) -> tuple[int, float]:
@@ -290,7 +297,7 @@ class Learner:
         version = self.line.version(start + len(joined))
         link = self._teacher.link
         batch = _examples.batch(taught.rows, joined, taken, known, link, str(version))
-        judged = _judged(batch, taught.judged)
+        judged = _examples.judged(batch, taught.judged)
         reason = self._changed(judged)
         if reason:
             version = self.line.version(start + len(joined) + 1)
@@ -329,6 +336,7 @@ class Learner:
         served = taken.column("version").take(np.searchsorted(known, taught.judged))
         own = np.array([self.line.served(name) for name in served.to_pylist()], bool)
         label, score, weight = (judged[name][own] for name in ("label", "score", "weight"))
+        self.calibration.observe(label, score, weight, judged["time"][own])
         self.guard.observe(label, score, taught.shadow.stale[own], taught.shadow.fixed[own], weight, now)
 
     def _remember(self, joined: Joined, taught: Taught, start: int) -> None:
@@ -353,6 +361,7 @@ class Learner:
             "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
             "newest": self.arrivals.newest, "heard": self.arrivals.heard, "change": self.change.state(),
             "changed": self.changed, "alarms": self.alarms, "copies": self.copies,
+            "recalibration": self.calibration.state(),
         }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
             meta["guard"], self._guarded = self.guard.state(), now
@@ -388,10 +397,3 @@ def _keyed(pages: Mapping[int, bytes], dropped: list[int]) -> dict[bytes, bytes 
 
 def _pages(table: Mapping[bytes, bytes]) -> list[tuple[int, bytes]]:
     return [(int.from_bytes(key), data) for key, data in table.items()]
-
-
-_JUDGED = ("label", "score", "weight", "margin", "variance")
-
-
-def _judged(batch: Any, rows: Ints) -> dict[str, Floats]:
-    return {name: batch.column(name).to_numpy(False)[rows] for name in _JUDGED}

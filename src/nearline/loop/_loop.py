@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from nearline._errors import Conflict, NearlineError, StateError
 from nearline.features import RowEncoder
 from nearline.gate import ChangeSettings, GuardSettings
-from nearline.glmix import GLMix, Safety, Scorer
+from nearline.glmix import Safety, Scorer
 from nearline.join import Policy
+from nearline.loop._events import predictions_of
 from nearline.loop._handover import Handover
 from nearline.loop._learner import Learner, Tick
 from nearline.loop._meters import Busiest, Freshness
@@ -31,8 +32,9 @@ from nearline.loop._status import status
 from nearline.loop._storage import Storage
 from nearline.loop._versions import Versions
 from nearline.loop._warm import warm
+from nearline.recalibrate import RecalibrationSettings
 from nearline.serve import Limits, Live
-from nearline.store import Change, Recorder, Version, first_at, predictions_schema
+from nearline.store import Change, Recorder, Version, first_at
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
@@ -53,6 +55,8 @@ class Loop:
         live model is rolled back.
     change
         When the world counts as changed, so that the model lets go of its certainty; None never asks.
+    recalibrate
+        How the map of served scores is learned; None serves them as they are.
     learn
         False serves and records only: outcomes wait in the ledger for a learner.
     clock
@@ -67,7 +71,7 @@ class Loop:
     def __init__(
         self, folder: Path, policy: Policy, *, pace: Pace, recording: Recording, safety: Safety,
         guard: GuardSettings | None, limits: Limits, clock: Callable[[], float], learn: bool = True,
-        change: ChangeSettings | None = None,
+        change: ChangeSettings | None = None, recalibrate: RecalibrationSettings | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.pace, self.recording, self.limits = folder, pace, recording, limits
         self.clock, self.learns, self.started = clock, learn, clock()
@@ -83,11 +87,11 @@ class Loop:
             opened.callback(self._versions.close)
             entry = self._versions.pointer()
             model = self._versions.load(entry.version)
-            self.storage = Storage.open(folder, predictions_of(model), recording)
+            self.storage = Storage.open(folder, predictions_of(model, recalibrate is not None), recording)
             opened.callback(self.storage.close)
             self.learner = Learner(
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
-                change=change, batch=pace.batch,
+                change=change, batch=pace.batch, recalibrate=recalibrate,
             )  # fmt: skip
             self.handover = Handover(self.learner, self._versions, pace.lag, clock)
             if not self.learner.restore():
@@ -283,7 +287,7 @@ class Loop:
             if tick.delta is not None:
                 tick.delta.apply(scorer.model)
                 scorer.refresh()
-            scorer.version = str(tick.version)
+            scorer.version, scorer.remap = str(tick.version), self.learner.calibration.curve
         now = self.clock()
         self.freshness.saw(now, tick.received)
         for effect, codes in tick.taught.codes.items():
@@ -293,8 +297,9 @@ class Loop:
         """Serve a replica of the learner's model as it is now."""
         replica = self.learner.model.replica()
         scorer = Scorer(replica, str(self.learner.version))
+        scorer.remap = self.learner.calibration.curve
         self.shown = scorer, self.learner.stale
-        self.live = Live(scorer, RowEncoder(replica.encoder))
+        self.live = Live(scorer, RowEncoder(replica.encoder), "served" in self.storage.predictions.schema.names)
         self.busiest.clear()
 
     # -- versions -----------------------------------------------------------------------------------------------------
@@ -386,9 +391,3 @@ class Loop:
 
 def _worded(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def predictions_of(model: GLMix) -> Any:
-    """Schema of the predictions log of a model."""
-    columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
-    return predictions_schema(columns, offset=model.schema.offset is not None, weight=model.schema.weight is not None)

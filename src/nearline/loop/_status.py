@@ -54,6 +54,7 @@ def status(loop: Loop) -> dict[str, Any]:
             "reason": loop.rolled_back or verdict.reason,
             "changes": learner.counts.get(LOOSENED, 0), "change": learner.changed,
         },
+        "recalibration": learner.calibration.summary(),
         "versions": {"live": scorer.version, "coming": _coming(loop), "history": loop.history()},
         "busiest": busiest(loop),
     }  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from nearline._confidence import Bounds
 from nearline._errors import DataError, StateError
 from nearline.recalibrate._belief import Belief, of_all, of_segment
-from nearline.recalibrate._curve import basis, rising
+from nearline.recalibrate._curve import Curve, basis, mapped, rising
 from nearline.recalibrate._settings import RecalibrationSettings
 from nearline.recalibrate._switch import Switch
 
@@ -71,9 +71,11 @@ class Recalibrator:
     def transform(self, margin: ArrayLike, segment: ArrayLike | None = None) -> Floats:
         """Mapped scores (n), whether or not the map is on; those that are not finite stay as they are."""
         eta = np.asarray(margin, np.float64)
-        with np.errstate(invalid="ignore"):
-            mapped = np.einsum("nk,nk->n", basis(eta), self._theta(segment, len(eta)))
-        return np.where(np.isfinite(eta), mapped, eta)
+        return mapped(eta, *self._theta(segment, len(eta)).T)
+
+    def curve(self) -> Curve | None:
+        """The map of all as a server applies it; None where it is off."""
+        return Curve(*self.coefficients()) if self.on else None
 
     def apply(self, margin: ArrayLike, segment: ArrayLike | None = None) -> Floats:
         """What is to be served: `transform` where the map is on, the scores themselves (n) where it is off."""
@@ -104,8 +106,7 @@ class Recalibrator:
         y, eta, w, names = _checked(label, margin, weight, segment)
         if not len(y):
             return
-        mapped = self.transform(eta, names)
-        self._switch.observe(w * (_loss(y, eta) - _loss(y, mapped)))
+        self._switch.observe(w * (_loss(y, eta) - _loss(y, self.transform(eta, names))))
         self._forget(time)
         self._learn(y, eta, w, names)
         self.examples += len(y)

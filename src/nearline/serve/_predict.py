@@ -80,7 +80,7 @@ class Predict:
         if tag is None:
             made = _encode(Predictions(_predictions(live, self._service.ids(first, n), scores, None, None)))
         else:
-            made = live.writer.write(tag, first, live.scorer.expected(scores.margin), scores.version)
+            made = live.writer.write(tag, first, live.scorer.expected(scores.served), scores.version)
         await durable
         return Answer(made, JSON, n)
 
@@ -103,12 +103,12 @@ class Predict:
         name = "probability" if live.scorer.model.link == "logit" else "prediction"
         out = {
             "prediction_id": pa.array(ids, pa.string()),
-            name: pa.array(live.scorer.expected(scores.margin)),
+            name: pa.array(live.scorer.expected(scores.served)),
             "version": pa.array([scores.version] * n, pa.string()),
         }
         if draw is not None:
             out["propensity"] = pa.array(draw.propensity)
-            out[f"sampled_{name}"] = pa.array(live.scorer.expected(draw.margin))
+            out[f"sampled_{name}"] = pa.array(live.scorer.expected(live.scorer.remapped(draw.margin)))
         return Answer(_arrow.write(pa.table(out)), ARROW, n)
 
     async def _drawn(self, live: Live, design: Design, wanted: bool | Sample) -> Draw:
@@ -148,6 +148,8 @@ class Predict:
         more: dict[str, Any] = {
             "time": design.time, "received": received, "score": scores.margin, "version": scores.version,
         }  # fmt: skip
+        if live.recalibrated:
+            more["served"] = scores.served
         if schema.offset is not None:
             more["offset"] = design.offset
         if schema.weight is not None:
@@ -167,10 +169,11 @@ def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> Non
 def _predictions(live: Live, ids: Sequence[str], scores: Scores, draw: Draw | None, explained: Any) -> list[Any]:
     scorer = live.scorer
     logit = scorer.model.link == "logit"
-    columns: list[Any] = [ids, scorer.expected(scores.margin).tolist(), repeat(scores.version)]
+    columns: list[Any] = [ids, scorer.expected(scores.served).tolist(), repeat(scores.version)]
     if draw is None and explained is None:
         return list(map(Probability if logit else Expectation, *columns))
-    drawn = [draw.propensity.tolist(), scorer.expected(draw.margin).tolist()] if draw else [repeat(None)] * 2
+    sampled = None if draw is None else scorer.expected(scorer.remapped(draw.margin)).tolist()
+    drawn = [repeat(None)] * 2 if draw is None else [draw.propensity.tolist(), sampled]
     return list(map(FullProbability if logit else FullExpectation, *columns, *drawn, explained or repeat(None)))
 
 

@@ -18,11 +18,13 @@ from nearline.serve._json_answer import AnswerWriter
 class Live:
     """The version that answers: its scorer, and the encoder of its rows. They are swapped together.
 
-    Making one compiles what its requests need, so that no request waits for it.
+    Making one compiles what its requests need, so that no request waits for it. Where scores are `recalibrated`, what
+    is answered is recorded beside them.
     """
 
     scorer: Scorer
     rows: RowEncoder
+    recalibrated: bool = False
     writer: AnswerWriter = field(init=False)
 
     def __post_init__(self) -> None:

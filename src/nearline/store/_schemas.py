@@ -49,7 +49,11 @@ EXAMPLES = pa.schema(
 
 
 def predictions_schema(
-    columns: Mapping[str, Any] | Sequence[tuple[str, Any]], *, offset: bool = False, weight: bool = False
+    columns: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    *,
+    offset: bool = False,
+    weight: bool = False,
+    served: bool = False,
 ) -> Any:
     """Schema of the log of predictions.
 
@@ -59,6 +63,8 @@ def predictions_schema(
         Arrow type of every key and feature column, as seen.
     offset, weight
         Whether the model's schema has an offset, a weight.
+    served
+        Whether what is answered is recorded beside the score, as scores may be recalibrated.
 
     Raises
     ------
@@ -71,7 +77,9 @@ def predictions_schema(
     ['user_id', 'hour', 'score']
     """
     seen = dict(columns)
-    extra = {name: pa.float64() for name, wanted in (("offset", offset), ("weight", weight)) if wanted}
+    extra = {
+        name: pa.float64() for name, wanted in (("offset", offset), ("weight", weight), ("served", served)) if wanted
+    }
     taken = sorted(seen.keys() & {**_FRONT, **extra, **_BACK}.keys())
     if taken:
         raise ConfigError(f"column {taken[0]!r} has the name of a column that every prediction has; rename it")
