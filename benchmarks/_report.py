@@ -105,14 +105,20 @@ class Ratio:
     rival: Spread
 
 
-def arguments(description: str | None, numba_threads: int = 1, **options: object) -> argparse.Namespace:
+def arguments(
+    description: str | None, numba_threads: int = 1, choices: Sequence[str] = (), **options: object
+) -> argparse.Namespace:
     """Command line with `--json`, `--quick` and a flag for every `options` item, in a process with pinned threads.
+
+    With `choices` the first word says which of them to do, in `args.what`.
 
     The BLAS gets one thread and numba at most `numba_threads`. An option whose default is a bool is a flag, any other
     takes a value of its default's type.
     """
     _pin(numba_threads)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if choices:
+        parser.add_argument("what", choices=choices)
     parser.add_argument("--json", action="store_true", help="print the bars as one JSON object on the last line")
     parser.add_argument("--quick", action="store_true", help="fewer events and repeats: to see it run, not to quote")
     for name, default in options.items():
