@@ -2,7 +2,7 @@
 
 A coordinate search over the logarithm of each setting, in steps that halve from round to round. Noise and half-lives
 start off; after the first round's variances all of them compete, and the one that is surest to help is switched on,
-until none is. A fixed effect that would still never forget is insured. Expectation-maximisation steps for the joint
+until none is. Effects that would still never forget are insured. Expectation-maximisation steps for the joint
 shape of each random effect's prior come last, each kept only if it predicts better.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nearline.features import Design
 from nearline.glmix import _links, _minibatch_step, _priors, _replay
 from nearline.glmix._effects import Fixed
-from nearline.glmix._settings import INSURANCE, MOVE, PREMIUM, Proof, Setting, settings_of
+from nearline.glmix._settings import FEW, INSURANCE, MANY, MOVE, PREMIUM, Proof, Setting, settings_of
 from nearline.glmix._state import Belief, Block
 
 Floats = NDArray[np.float64]
@@ -126,14 +126,15 @@ class _Search:
             off = [setting for gain, _, setting in found if gain > 0 and setting is not best]
 
     def insure(self, settings: Sequence[Setting], span: float) -> None:
-        """Let a fixed effect that never forgets do so slowly, unless history minds.
+        """Let an effect that never forgets do so slowly, unless history minds.
 
-        The n-th event moves by 1/n what all rows share: were the world to change, it could not follow, and a history in
-        which nothing changed yet cannot tell.
+        The n-th event moves a coefficient by 1/n: were the world to change, one of many events could not follow, and a
+        history in which nothing changed yet cannot tell. One of few follows anyway.
         """
         for setting in settings:
-            if setting.insured and setting.read(setting.block.belief) == 0.0:
-                slow = setting.write(setting.block.belief, INSURANCE * span)
+            events = self.design.rows / max(setting.block.entities, 1)
+            if setting.insured and events >= FEW and setting.read(setting.block.belief) == 0.0:
+                slow = setting.write(setting.block.belief, INSURANCE * span * max(1.0, MANY / events))
                 losses, _ = self.tried(setting.block, slow, MOVE)
                 if losses.sum() <= (1 + PREMIUM) * self.best.sum():
                     setting.block.belief, self.best = slow, losses

@@ -31,8 +31,9 @@ PER_EVENT = (0.001, 0.01, 0.1)
 SPREADS = (0.01, 0.1, 1.0)
 # Starts of a half-life, in lengths of history; that of an entity is never shorter than the last of its own.
 LENGTHS, ENTITY_LENGTHS = (4.0, 1.0, 0.25, 0.0625), (4.0, 1.0)
-# The half-life of a fixed effect that would have none, in lengths of history, and the share of the loss it may cost.
-INSURANCE, PREMIUM = 8.0, 2e-4
+# The half-life of an effect that would have none, in lengths of history where its entities have many events (the fewer,
+# the longer), and the share of the loss it may cost.
+INSURANCE, FEW, MANY, PREMIUM = 8.0, 100, 1_000, 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _half_life(block: Block, span: float) -> Setting:
     if isinstance(block.effect, Fixed):
         return Setting(block, read, write, tuple(length * span for length in LENGTHS), insured=True)
     starts = tuple(length * span for length in ENTITY_LENGTHS)
-    return Setting(block, read, write, starts, NEW_HALF_LIFE, least=starts[-1])
+    return Setting(block, read, write, starts, NEW_HALF_LIFE, starts[-1], insured=True)
 
 
 def _mapping(value: PerColumn) -> dict[str, float]:

@@ -6,9 +6,10 @@ Every trial is judged by progressive validation on the first part of the stream,
 """
 
 from nearline.tune._gap import Gap
+from nearline.tune._judge import judge
 from nearline.tune._space import Axis, Space
 from nearline.tune._trials import Trial
 from nearline.tune._tune import tune
 from nearline.tune._tuned import Tuned
 
-__all__ = ["Axis", "Gap", "Space", "Trial", "Tuned", "tune"]
+__all__ = ["Axis", "Gap", "Space", "Trial", "Tuned", "judge", "tune"]

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from nearline.glmix import Adjustment, Fixed, Loadings
 from nearline.glmix._effects import DAY, INTERCEPT, per_column
 from nearline.glmix._state import Block
@@ -19,6 +21,7 @@ Value = float | str
 Settings = dict[str, Value]
 
 NEVER = math.inf
+CHANGED = 1 / 6
 FACTORS = tuple(2.0 ** (k / 2) for k in range(-6, 7))
 WALKS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)
 # Random-walk variance gathered over the whole of history.
@@ -58,6 +61,15 @@ class Axis:
     columns: tuple[str, ...] = ()
     ordered: bool = True
 
+    def beside(self, value: Value, rng: np.random.Generator) -> Value:
+        """Another value, one or two steps away where they are ordered."""
+        place, last = self.values.index(value), len(self.values) - 1
+        if not self.ordered:
+            return self.values[(place + int(rng.integers(1, last + 1))) % (last + 1)]
+        step = int(rng.choice([-2, -1, 1, 2]))
+        inside = 0 <= place + step <= last
+        return self.values[place + step if inside else min(max(place - step, 0), last)]
+
     def including(self, value: Value) -> Axis:
         """The same axis with one more value, where it is a number."""
         if value in self.values or not self.ordered:
@@ -89,6 +101,15 @@ class Space:
                 axis = axis.including(settings[axis.name])
             axes.append(axis)
         return Space(tuple(axes))
+
+    def near(self, settings: Settings, rng: np.random.Generator) -> Settings:
+        """Settings that differ from others in one axis at least, and in any other one time in six."""
+        moved = rng.random(len(self.axes)) < CHANGED
+        moved[rng.integers(len(self.axes))] = True
+        return {
+            axis.name: axis.beside(settings[axis.name], rng) if move else settings[axis.name]
+            for axis, move in zip(self.axes, moved)
+        }
 
     def with_values(self, values: Mapping[str, Sequence[Value]]) -> Space:
         """The same axes with other values to choose from."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from nearline._errors import ConfigError, StateError
 from nearline.tune._space import Settings, Space
 
@@ -85,8 +87,8 @@ class Study:
         )
         self.space = self._fixed(space.including(self.earlier))
         # Begun again, a search goes on instead of drawing the same settings once more.
-        begun = seed + len(self.study.trials)
-        self.study.sampler = library.samplers.TPESampler(seed=begun, multivariate=True, constant_liar=False)
+        self.seed = seed + len(self.study.trials)
+        self.study.sampler = library.samplers.TPESampler(seed=self.seed, multivariate=True, constant_liar=False)
         self.reused = len(self.trials())
 
     def _fixed(self, space: Space) -> Space:
@@ -102,7 +104,8 @@ class Study:
         return list(_trials(self.study))
 
     def run(self, budget: int, evaluate: Callable[[Settings, Any], tuple[float, float]]) -> Iterator[Trial]:
-        """Try `budget` settings not tried before: the defaults, the best of earlier searches, then what TPE proposes.
+        """Try `budget` settings not tried before: the defaults, the best of earlier searches, then in turn what is near
+        the best so far and what TPE proposes.
 
         `evaluate` gets the settings and ``report(units, loss) -> ends here``; it returns (loss, share of the rows).
         """
@@ -111,11 +114,14 @@ class Study:
         sources: list[Source] = ["earlier"] * len(queue)
         if queue and queue[0] == self.space.defaults():
             sources[0] = "defaults"
-        stale = 0
+        rng, stale, near = np.random.default_rng(self.seed), 0, True
         while budget > 0 and stale < PATIENCE:
             source: Source = sources.pop(0) if queue else "search"
             if queue:
                 self.study.enqueue_trial(self._numbers(queue.pop(0)))
+            elif near:
+                self.study.enqueue_trial(self._numbers(self.space.near(self._best(), rng)))
+            near = not near
             trial = self.study.ask()
             settings = self._suggested(trial)
             if _key(settings) in known:
@@ -125,6 +131,10 @@ class Study:
             known.add(_key(settings))
             yield self._tried(trial, settings, source, evaluate)
             budget, stale = budget - 1, 0
+
+    def _best(self) -> Settings:
+        done = [trial for trial in self.trials() if trial.complete]
+        return min(done, key=lambda trial: trial.loss).settings if done else self.space.defaults()
 
     def _tried(self, trial: Any, settings: Settings, source: Source, evaluate: Any) -> Trial:
         def report(units: int, loss: float) -> bool:

@@ -14,6 +14,7 @@ from nearline.features import Design
 from nearline.glmix import GLMix
 from nearline.tune import _objective
 from nearline.tune._gap import Gap
+from nearline.tune._judge import held_out
 from nearline.tune._objective import Objective, Report, mean
 from nearline.tune._space import Settings, space_of
 from nearline.tune._trials import Pruning, Study
@@ -110,9 +111,10 @@ def tune(
         say(f"trial {len(done) - reused} of {trials}", (len(done) - reused) / (trials + 2))
     best = min((trial for trial in done if trial.complete), key=lambda trial: trial.loss)
     say("held-out rows", trials / (trials + 2))
-    before, after = (_held_out(objective, settings, past, rest) for settings in (study.space.defaults(), best.settings))
+    before, after = (held_out(objective, settings, past, rest) for settings in (study.space.defaults(), best.settings))
     say("done", 1.0)
-    tuned = Tuned(study.space, tuple(done), reused, best, Gap.of(before, after, rest.weight), study.importance(), share)
+    gap, importance = Gap.of(before, after, rest.weight), study.importance()
+    tuned = Tuned(study.space, tuple(done), reused, best, gap, importance, share, past.rows, learned, intervals[0], how)
     objective.prepare(tuned.recommended)
     return tuned
 
@@ -148,12 +150,6 @@ def _evaluated(objective: Objective, past: Design) -> Callable[[Settings, Report
         return mean(losses, past.weight), 1.0
 
     return evaluate
-
-
-def _held_out(objective: Objective, settings: Settings, past: Design, rest: Design) -> Any:
-    """Losses of the rows behind the searched ones, of a model that learned those first."""
-    objective.losses(settings, past)
-    return objective.going_on(settings, rest)
 
 
 def _digest(model: GLMix, past: Design, how: object, structures: object, intervals: object) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nearline.glmix import Adjustment
+from nearline.glmix._state import Belief
 from nearline.tune._gap import Gap
 from nearline.tune._space import Settings, Space, Value
 from nearline.tune._trials import Trial
@@ -24,8 +26,14 @@ class Tuned:
         What the best setting gains on the defaults on the held-out rows.
     importance
         By setting, how much it decides whether a trial is good; the shares sum to 1.
-    share
-        Share of the rows that were searched on.
+    share, rows
+        Share and number of the rows that were searched on.
+    learned
+        Learned beliefs by prior structure and effect, the default structure first.
+    every
+        The usual update interval.
+    how
+        How the defaults were learned, as the arguments of `GLMix.learn_priors`.
     """
 
     space: Space
@@ -35,6 +43,10 @@ class Tuned:
     gap: Gap
     importance: dict[str, float]
     share: float
+    rows: int
+    learned: Mapping[str, Mapping[str, Belief]]
+    every: int | str
+    how: Mapping[str, object]
 
     @property
     def defaults(self) -> Trial:
