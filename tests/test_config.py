@@ -499,6 +499,8 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[backtest]": [_tables.BacktestTable],
     "[backtest.priors]": [_tables.PriorsTable],
     "[[backtest.variants]]": [_tables.VariantTable],
+    "[fit.priors.adjust.NAME]": [_tables.AdjustTable],
+    "[tune]": [_live_tables.TuneTable],
     "[fit]": [_live_tables.FitTable],
     "[live]": [_live_tables.LiveTable],
     "[join]": [_live_tables.JoinTable],

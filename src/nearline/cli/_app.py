@@ -102,6 +102,26 @@ def check(
 
 
 @app.command()
+def tune(
+    config: ConfigFile = Path("nearline.toml"),
+    trials: Annotated[int | None, typer.Option(min=1, help="Settings to try, instead of [tune] trials.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the search, instead of [tune] seed.")] = None,
+    on: Annotated[
+        Literal["data", "ledger"] | None, typer.Option(help="Search on [data] or on what a service recorded.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the best settings into the file, if they are worth it.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Search priors, half-lives and noise around what history teaches, and say whether that is worth it."""
+    from nearline.cli import _tune
+
+    _tune.run(config, trials, seed, on, write, json)
+
+
+@app.command()
 def fit(
     config: ConfigFile = Path("nearline.toml"),
     why: Annotated[str, typer.Option(help="The reason, for the history.")] = "fit from history",

@@ -14,7 +14,7 @@ from nearline import config as configs
 from nearline._errors import ConfigError
 from nearline.cli import _progress, _training
 from nearline.cli._training import Candidate
-from nearline.config import Config
+from nearline.config import Config, learn_priors
 from nearline.glmix import GLMix
 from nearline.glmix._links import by_name
 from nearline.loop import Committed, History
@@ -96,7 +96,7 @@ def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GL
     if settings.learn_priors:
         say("priors", 0.0)
         recent = max((_newest(table, settings.prior_rows) for table in reversed(tables)), key=len)
-        model.learn_priors(recent, **msgspec.structs.asdict(settings.priors))
+        learn_priors(model, recent, settings.priors)
     say("learning history", 0.0)
     losses, weights = [], []
     for table in tables:

@@ -12,6 +12,7 @@ from nearline.config._live_tables import (
     LiveTable,
     SafetyTable,
     ServeTable,
+    TuneTable,
 )
 from nearline.config._recalibrate_table import RecalibrateTable
 from nearline.config._tables import (
@@ -38,6 +39,7 @@ class Tables(Table, frozen=True, kw_only=True):
     loadings: tuple[LoadingsTable, ...] = ()
     backtest: BacktestTable = BacktestTable()
     fit: FitTable = FitTable()
+    tune: TuneTable = TuneTable()
     live: LiveTable = LiveTable()
     join: JoinTable = JoinTable()
     ledger: LedgerTable = LedgerTable()

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from nearline._errors import ConfigError, DataError
-from nearline.config import _data, _running
+from nearline.config import _data, _learning, _running
 from nearline.config._all_tables import Tables
 from nearline.config._explain import explain
 from nearline.config._running import Running
@@ -109,7 +109,7 @@ class Config:
         if settings.learn_priors:
             (progress or _nothing)("priors", 0.0)
             past = design.take(0, int(design.rows * settings.history))
-            learned = model.learn_priors(past, **msgspec.structs.asdict(settings.priors))
+            learned = _learning.learn_priors(model, past, settings.priors)
         result = backtest(
             model, design, variants=self.variants(), history=settings.history, learn_priors=False,
             truth=self._truth(table), title=self.title(), metrics=settings.metrics, progress=progress,
@@ -201,6 +201,13 @@ class Config:
                     raise ConfigError(f"{name} = {value} must be at least 1 row")
             return Variant(table.name, table.learns, table.every, table.refit, table.recalibrate)
 
+    def _check_adjust(self) -> None:
+        model = self.model()
+        for place, priors in (("fit", self.tables.fit.priors), ("backtest", self.tables.backtest.priors)):
+            with self._at(f"[{place}.priors.adjust]"):
+                for name in _learning.adjustments(priors):
+                    model.block(name)
+
     @contextmanager
     def _at(self, place: str) -> Iterator[None]:
         """Errors of what a table is turned into, with the file and the table in front."""
@@ -248,7 +255,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
         config = Config(file, msgspec.convert(document, Tables, strict=True))
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
-    config.model()
+    config._check_adjust()
     config.variants()
     config.metrics()
     config.running()

@@ -94,6 +94,20 @@ class ServeTable(Table, frozen=True):
     explained_rows: int = 100
 
 
+class TuneTable(Table, frozen=True):
+    """`[tune]`: how settings are searched, as `nearline.tune.tune`."""
+
+    on: Literal["data", "ledger"] = "data"
+    rows: int = 200_000
+    share: float = 0.5
+    trials: int = 60
+    seed: int = 0
+    every: tuple[int | str, ...] = ()
+    structures: bool = True
+    pruning: Literal["halving", "hyperband", "none"] = "halving"
+    folder: str | None = None
+
+
 class FitTable(Table, frozen=True):
     """`[fit]`: how a whole model is made, and of what."""
 

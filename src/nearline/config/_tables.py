@@ -162,6 +162,15 @@ class VariantTable(Table, frozen=True):
     recalibrate: bool | str = False
 
 
+class AdjustTable(Table, frozen=True):
+    """`[fit.priors.adjust.NAME]`: what changes in an effect's learned priors, as `nearline.glmix.Adjustment`."""
+
+    variance: PerColumn = 1.0
+    half_life: Duration | None = None
+    walk_per_event: PerColumn | None = None
+    walk_per_day: PerColumn | None = None
+
+
 class PriorsTable(Table, frozen=True):
     """`[backtest.priors]`: how priors are learned from history, as `nearline.GLMix.learn_priors`."""
 
@@ -171,6 +180,7 @@ class PriorsTable(Table, frozen=True):
     walks: bool = True
     half_lives: bool = True
     every: int | str | None = None
+    adjust: dict[str, AdjustTable] = {}
 
 
 class BacktestTable(Table, frozen=True):

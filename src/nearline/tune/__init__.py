@@ -5,6 +5,7 @@
 Every trial is judged by progressive validation on the first part of the stream, the best of them on the rest.
 """
 
+from nearline.tune._fragment import fragment, written
 from nearline.tune._gap import Gap
 from nearline.tune._judge import judge
 from nearline.tune._space import Axis, Space
@@ -12,4 +13,4 @@ from nearline.tune._trials import Trial
 from nearline.tune._tune import tune
 from nearline.tune._tuned import Tuned
 
-__all__ = ["Axis", "Gap", "Space", "Trial", "Tuned", "judge", "tune"]
+__all__ = ["Axis", "Gap", "Space", "Trial", "Tuned", "fragment", "judge", "tune", "written"]

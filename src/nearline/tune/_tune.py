@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def tune(
     every: Sequence[int | str] = (),
     structures: Sequence[str] = STRUCTURES,
     pruning: Pruning = "halving",
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     priors: Mapping[str, object] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Tuned:
@@ -102,7 +103,14 @@ def tune(
     learned = _objective.learn(model, past, structures, how)
     _objective.restore(model, learned[first])
     space = space_of(model.blocks, float(np.ptp(past.time)), structures, intervals)
-    study = Study(folder, space, data, seed, pruning, _objective.REDUCTION ** (_objective.RUNGS - 1))
+    study = Study(
+        None if folder is None else Path(folder),
+        space,
+        data,
+        seed,
+        pruning,
+        _objective.REDUCTION ** (_objective.RUNGS - 1),
+    )
     objective = Objective(model, study.space, learned, intervals[0])
     done = study.trials()
     reused = len(done)
