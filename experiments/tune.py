@@ -137,8 +137,8 @@ def section(bars: list[_report.Bar], shown: Table) -> str:
 
 _TEXT = f"""\
 **Claim.** What `learn_priors` finds is within half a percent of log loss of what a 60-trial search finds (TPE,
-successive halving), both from the same first part of the stream (a tenth of MovieLens-1M, half of the others), scored on
-the rest.
+successive halving), both from the same first part of the stream (a tenth of MovieLens-1M, half of the others),
+scored on the rest.
 
 ```
 {COMMAND}
