@@ -1,6 +1,7 @@
 """The GLMix model: effects, posteriors, batch fit, streaming updates, learned priors, save and load."""
 
 from nearline.glmix._adjust import Adjustment, adjust_priors
+from nearline.glmix._certify import Certified, Certifier
 from nearline.glmix._correct import Corrections
 from nearline.glmix._delta import Delta, Mark, touched_by, union
 from nearline.glmix._effects import Fixed, Forgetting, Loadings, Prior, Random
@@ -24,6 +25,8 @@ from nearline.glmix._update import Updated
 __all__ = [
     "Adjustment",
     "BlockFit",
+    "Certified",
+    "Certifier",
     "Coefficient",
     "Contribution",
     "Convergence",

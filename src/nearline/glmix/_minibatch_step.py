@@ -97,7 +97,7 @@ def log_evidence(
     locked: frozenset[str],
 ) -> float:  # fmt: skip
     """Log evidence of a batch under the priors that a descent gives it; learns nothing. −∞ where a solve fails."""
-    groups = [_grouping(block, design) for block in blocks]
+    groups = [grouping_of(block, design) for block in blocks]
     before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
     found = _step(blocks, n_slots, design, groups, link, descent, threads, locked)
     for block, old in zip(blocks, before):
@@ -115,7 +115,7 @@ def descend(
         return Descended(refused)
     for _ in range(MAX_ATTEMPTS):
         kept = _without(design, refused)
-        groups = [_grouping(block, kept) for block in blocks]
+        groups = [grouping_of(block, kept) for block in blocks]
         before = [_Before.of(block, grouping.codes) for block, grouping in zip(blocks, groups)]
         found = _step(blocks, n_slots, kept, groups, link, descent, threads, locked)
         for block, old in zip(blocks, before):
@@ -147,7 +147,7 @@ def _without(design: Design, rows: NDArray[np.int64]) -> Design:
     return replace(design, weight=weight)
 
 
-def _grouping(block: Block, design: Design) -> Grouping:
+def grouping_of(block: Block, design: Design) -> Grouping:
     """Rows of positive weight by entity: a row of weight 0 is no row, not even for forgetting."""
     codes = _layout.entity_codes(block, design)
     return group(np.where(design.weight > 0, codes, -1).astype(np.int32), len(block.mean))
@@ -166,13 +166,13 @@ def _step(
     # The priors of all cycles are those of before the batch.
     priors = [(block.mean[grouping.codes], block.cov[grouping.codes]) for block, grouping in zip(blocks, groups)]
     terms = Terms(blocks, n_slots, design)
-    weights = {r: design.weight * _late(blocks[r], terms.codes[r], groups[r], design) for r in free}
+    weights = {r: design.weight * late_discount(blocks[r], terms.codes[r], groups[r], design) for r in free}
     found = _cycles(terms, groups, priors, weights, link, descent, threads)
     if descent.past is not None and not len(found.refused):
         _evaluate(terms, groups, priors, weights, link, threads)
     for block, grouping in zip(blocks, groups):
         block.counts[grouping.codes] += np.diff(grouping.ptr).astype(np.int32)
-        block.last[grouping.codes] = _now(block, grouping, design)
+        block.last[grouping.codes] = newest(block, grouping, design)
     return found
 
 
@@ -234,7 +234,7 @@ def _evaluate(
         block.mean[grouping.codes] = theta
 
 
-def _now(block: Block, grouping: Grouping, design: Design) -> Floats:
+def newest(block: Block, grouping: Grouping, design: Design) -> Floats:
     """Time of each entity's newest row, in the batch or before."""
     return np.asarray(np.fmax(block.last[grouping.codes], grouping.last(design.time)))
 
@@ -244,14 +244,14 @@ def _relax(block: Block, grouping: Grouping, design: Design, *, updating: bool) 
     if not len(grouping.codes) or (block.belief.form == NEVER and not (event.any() or second.any())):
         return
     rows = np.diff(grouping.ptr)
-    relaxed = block.relaxed(grouping.codes, _now(block, grouping, design), rows, updating=updating)
+    relaxed = block.relaxed(grouping.codes, newest(block, grouping, design), rows, updating=updating)
     block.mean[grouping.codes], block.cov[grouping.codes] = relaxed
 
 
-def _late(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
+def late_discount(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:
     """Discount of rows older than their entity's newest row: they enter with 2^(−s/τ), as if they had come in time."""
     if block.belief.form in (NEVER, PER_UPDATE):
         return np.ones(design.rows)
-    newest = np.zeros(len(block.mean))
-    newest[grouping.codes] = _now(block, grouping, design)
-    return _fold.late_factor(np.maximum(newest[codes] - design.time, 0.0), block.belief.rate)
+    latest = np.zeros(len(block.mean))
+    latest[grouping.codes] = newest(block, grouping, design)
+    return _fold.late_factor(np.maximum(latest[codes] - design.time, 0.0), block.belief.rate)
