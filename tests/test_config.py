@@ -618,6 +618,15 @@ def test_the_horizon_of_a_join_is_an_hour_or_the_window_unless_it_is_said(text: 
     assert found.policy.horizon == horizon
 
 
+def test_a_hold_out_of_the_gate_is_by_columns() -> None:
+    from nearline.gate import HoldOut
+
+    found = config.loads(f'{SCHEMA}[gate]\nholdout = ["user_id"]\nshare = 0.02').running().gating
+    assert found.holdout == HoldOut(("user_id",), 0.02)
+    with pytest.raises(ConfigError, match="a hold-out needs columns and a share between 0 and 1"):
+        config.loads(f'{SCHEMA}[gate]\nholdout = ["user_id"]\nshare = 2.0')
+
+
 def test_the_guard_can_be_switched_off() -> None:
     assert config.loads(SCHEMA + "[guard]\nenabled = false").running().guard is None
 

@@ -51,7 +51,7 @@ def make(
 def candidate(config: Config, registry: Registry, say: _progress.Say, on: On, cutoff: int | None) -> Candidate:
     """A model of the whole history, as the next whole version."""
     tables, start, end = history(config, registry, on, cutoff)
-    model, found = learn(config, tables, say)
+    model, found = learn(config, [_training.trained_on(config, table) for table in tables], say)
     version = Version(1 + max((record.version.whole for record in registry.versions()), default=0))
     return Candidate(model, version, start, end, found, {"on": on, "fit": msgspec.to_builtins(config.tables.fit)})
 

@@ -17,7 +17,7 @@ from nearline.cli import _progress
 from nearline.config import Config
 from nearline.gate import Check, Verdict
 from nearline.glmix import GLMix
-from nearline.loop import Committed, Cost, Cutoff, judge
+from nearline.loop import Committed, Cost, Cutoff, judge, judge_held_out
 from nearline.loop._cost import latencies, size
 from nearline.loop._events import predictions_of
 from nearline.loop._examples import SCHEMA as EXAMPLES
@@ -63,6 +63,10 @@ def judged(config: Config, registry: Registry, version: Version, quiet: bool) ->
         recent = predictions.read(max(predictions.first, predictions.end - _REQUESTS))
         times = latencies(models, recent, time.thread_time)
         costs = [Cost(seconds, size(path)) for seconds, path in zip(times, paths)]
+        if running.gating.holdout is not None:
+            return judge_held_out(
+                models[1], models[0], predictions, examples, running.gating, live=costs[0], cost=costs[1]
+            )
         return judge(
             models[1], Cutoff.of(record, examples, predictions), predictions, examples, running.gating,
             safety=running.safety, live=costs[0], cost=costs[1], copies=Committed.of(running.folder).copies,

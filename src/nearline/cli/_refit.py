@@ -51,7 +51,9 @@ def candidate(config: Config, registry: Registry, model: GLMix, live: Record) ->
                 f"besides the newest {config.tables.training.judge} that [training] judge keeps for the gate"
             )
         base = GLMix.load(registry.path(whole.version))
-        found = refit(base, ledger.table(base, start, end), fixed=config.tables.refit.fixed)
+        found = refit(
+            base, _training.trained_on(config, ledger.table(base, start, end)), fixed=config.tables.refit.fixed
+        )
     lines = {(record.version.whole, record.version.batch) for record in registry.versions()} | committed.lines
     batch = 1 + max(batch for g, batch in lines if g == whole.version.whole)
     return Candidate(

@@ -111,5 +111,5 @@ def loop_of(settings: Running, learn: bool = True) -> Loop:
     return Loop(
         settings.folder, settings.policy, pace=settings.pace, recording=settings.recording, safety=settings.safety,
         guard=settings.guard, limits=settings.limits, clock=time.time, learn=learn,
-        change=settings.change, recalibrate=settings.recalibrate,
+        change=settings.change, recalibrate=settings.recalibrate, holdout=settings.gating.holdout,
     )  # fmt: skip

@@ -77,6 +77,12 @@ def live_model(registry: Registry, file: Path) -> GLMix:
     return GLMix.load(registry.path(live.version))
 
 
+def trained_on(config: Config, table: Any) -> Any:
+    """The rows of a table that a fit may learn: without those that are held out for the gate."""
+    holdout = config.running().gating.holdout
+    return table if holdout is None else holdout.train(table)
+
+
 def cutoff_of(config: Config, history: History, committed: Committed) -> int:
     """Where a fit on the ledger stops: the newest `[training] judge` examples, a fifth at most, are left to the gate.
 

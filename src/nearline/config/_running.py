@@ -89,13 +89,14 @@ def _recalibrate(tables: Tables) -> RecalibrationSettings | None:
 
 
 def _gating(tables: Tables) -> Gating:
-    from nearline.gate import PublishSettings
+    from nearline.gate import HoldOut, PublishSettings
     from nearline.loop import Gating
 
     given = _seconds(tables.gate)
     given["size_floor"] = given.pop("size_floor_mb") * 2**20
     own = {name: given.pop(name) for name in ("slices", "entities", "rows")}
-    del given["enabled"]
+    fields, share, _ = (given.pop(name) for name in ("holdout", "share", "enabled"))
+    own["holdout"] = HoldOut(fields, share) if fields else None
     return Gating(PublishSettings(**given, link=tables.model.link), **own)
 
 

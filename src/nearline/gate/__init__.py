@@ -5,7 +5,7 @@ from nearline.gate._change import ChangeDetector, ChangeSettings
 from nearline.gate._detector import Detector
 from nearline.gate._evidence import Evidence, Scores
 from nearline.gate._guard import Guard, GuardVerdict
-from nearline.gate._holdout import held_out
+from nearline.gate._holdout import HoldOut, held_out
 from nearline.gate._publish import Gate, PublishGate
 from nearline.gate._publish_settings import PublishSettings
 from nearline.gate._settings import GuardSettings
@@ -23,6 +23,7 @@ __all__ = [
     "Guard",
     "GuardSettings",
     "GuardVerdict",
+    "HoldOut",
     "PublishGate",
     "PublishSettings",
     "Scores",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -58,6 +59,44 @@ def held_out(fields: Mapping[str, Any], share: float = 0.01, salt: str = "") -> 
     start = blake2b("\x1f".join([salt, *names]).encode(), digest_size=8)
     hashes = np.array([_hash(start, [words[k] for k, (_, words) in zip(row, columns)]) for row in rows.tolist()])
     return np.asarray(hashes.reshape(-1)[places.reshape(-1)] < share, dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOut:
+    """A hold-out by the columns of a table.
+
+    Parameters
+    ----------
+    fields
+        Columns whose values decide, of whatever table: history, or the recorded predictions.
+    share
+        Of their values.
+
+    Raises `ConfigError` without fields, or for a share outside (0, 1).
+
+    >>> HoldOut(("user_id",), share=0.5).of(pa.table({"user_id": ["ann", "bob", "cy", "di"]})).tolist()
+    [True, True, True, False]
+    """
+
+    fields: tuple[str, ...]
+    share: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.fields or not 0 < self.share < 1:
+            raise ConfigError(f"a hold-out needs columns and a share between 0 and 1; got {self.fields}, {self.share}")
+
+    def of(self, table: Any) -> NDArray[np.bool_]:
+        """Which rows of a table are held out. Raises `ConfigError` where it lacks a column."""
+        missing = sorted(set(self.fields) - set(table.column_names))
+        if missing:
+            raise ConfigError(
+                f"the hold-out is by {missing}, which the table does not have; it has {table.column_names}"
+            )
+        return held_out({name: table.column(name) for name in self.fields}, self.share)
+
+    def train(self, table: Any) -> Any:
+        """The rows of a table that may be learned."""
+        return table.filter(pa.array(~self.of(table)))
 
 
 def _hash(start: Any, words: list[str]) -> float:

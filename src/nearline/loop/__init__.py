@@ -1,7 +1,7 @@
 """The live loop: serve, record, join, learn and publish, in one process over one directory."""
 
 from nearline.loop._audit import Audit, audit, replay
-from nearline.loop._candidate import Cutoff, judge
+from nearline.loop._candidate import Cutoff, judge, judge_held_out
 from nearline.loop._compare import compare
 from nearline.loop._history import Committed, History
 from nearline.loop._loop import Loop
@@ -11,5 +11,5 @@ from nearline.loop._trial import Cost, Gating
 
 __all__ = [
     "Audit", "Committed", "Cost", "Cutoff", "Gating", "History", "Loop", "Pace", "Recording", "Refitted", "audit",
-    "compare", "judge", "refit", "replay",
+    "compare", "judge", "judge_held_out", "refit", "replay",
 ]  # fmt: skip

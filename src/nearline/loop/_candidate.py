@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nearline.gate import Verdict
 from nearline.glmix import GLMix, Safety
 from nearline.loop._events import events
-from nearline.loop._examples import loosening
+from nearline.loop._examples import HELD_OUT, loosening
 from nearline.loop._held import Span
 from nearline.loop._recall import NEVER
 from nearline.loop._relearn import as_settled
@@ -85,6 +85,40 @@ def judge(
         if progress is not None:
             progress((at + batch.num_rows - cutoff.examples) / (examples.end - cutoff.examples))
     return trial.verdict(live, cost)
+
+
+def judge_held_out(
+    candidate: GLMix, served: GLMix, predictions: Log, examples: Log, gating: Gating, *,
+    live: Cost = Cost(), cost: Cost = Cost(),  # noqa: B008 - frozen
+) -> Verdict:  # fmt: skip
+    """Score what was held out by both models as they are, and say whether the candidate may be published.
+
+    Nothing has ever learned these examples, whatever is older than which: the whole ledger is evidence. `served` is the
+    live model, the other parameters are as for `judge`.
+    """
+    trial = Trial(candidate.link, predictions, gating, key_columns(candidate.encoder.keys))
+    held: set[int] = set()
+    for at in range(examples.first, examples.end, _CHUNK):
+        found = examples.read(at, _CHUNK).select(["prediction", "action", "label", "weight"])
+        rows = _held_out(found.filter(pc.greater_equal(found.column("prediction"), predictions.first)), held)
+        if rows.num_rows:
+            taken = predictions.take(rows.column("prediction").to_numpy())
+            margins = [model.decision_function(pa.table(events(taken, model))) for model in (served, candidate)]
+            trial.add_held_out(rows, *margins)
+    return trial.verdict(live, cost)
+
+
+def _held_out(rows: pa.Table, held: set[int]) -> pa.Table:
+    """Rows of held-out predictions: as they were held out, and as they were taken back; `held` remembers them."""
+    action, prediction = rows.column("action"), rows.column("prediction").to_pylist()
+    out = np.asarray(pc.equal(action, HELD_OUT))
+    held.update(name for name, here in zip(prediction, out.tolist()) if here)
+    back = np.asarray(pc.equal(action, "retract"))
+    gone = np.array([name in held for name in prediction], bool) & back
+    return rows.filter(pa.array(out | gone))
+
+
+_CHUNK = 1 << 16
 
 
 def _unseen(batch: Any, first: int) -> Any:

@@ -20,6 +20,8 @@ SCHEMA = examples_schema({"variance": pa.float64(), "discount": pa.float64()})
 
 NAMES = tuple(action.name.lower() for action in Action)
 SUPERSEDED, QUARANTINED, FAILED, LOOSENED = "superseded", "quarantined", "failed", "loosened"
+HELD_OUT = "held_out"
+"""Action of an example that nothing ever learns, so that the gate can judge by it."""
 LEARNS = ("learn", "negative", "late", "correct")
 """Actions after which the row's label is what the model holds of its prediction."""
 UNDOES = ("correct", "retract", "late")

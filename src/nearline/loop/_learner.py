@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.gate import ChangeDetector, ChangeSettings, Guard, GuardSettings
+from nearline.gate import ChangeDetector, ChangeSettings, Guard, GuardSettings, HoldOut
 from nearline.glmix import Delta, GLMix, Mark, Safety, dump_delta, parse_delta
 from nearline.glmix._persist import TABLES as MODEL_TABLES
 from nearline.join import Joined, Outcomes, Policy, State, step
@@ -90,18 +90,18 @@ class Learner:
         Settings of the guard; one begins with every line.
     change
         When the world counts as changed; None never asks.
-    recalibrate
-        How a map of the served scores is learned; None learns none.
+    recalibrate, holdout
+        How a map of the served scores is learned, and what is never learned; None for neither.
     """
 
     def __init__(
         self, storage: Storage, policy: Policy, safety: Safety, load: Callable[[Version], GLMix],
         guard: GuardSettings, *, change: ChangeSettings | None = None, batch: int = 5_000,
-        recalibrate: RecalibrationSettings | None = None,
+        recalibrate: RecalibrationSettings | None = None, holdout: HoldOut | None = None,
     ) -> None:  # fmt: skip
         self.storage, self.policy, self.safety, self.batch = storage, policy, safety, batch
         self._load, self._guard_settings, self._change_settings = load, guard, change
-        self._recalibrate = recalibrate
+        self._recalibrate, self._holdout = recalibrate, holdout
         self.counts: dict[str, int] = {}
         self.used: set[tuple[int, int]] = set()
         self.alarms: list[tuple[int, float]] = []
@@ -227,7 +227,7 @@ class Learner:
 
     def _begin(self, change: Mapping[str, Any] | None, calibration: Mapping[str, Any] | None = None) -> None:
         self._mark = Mark.of(self.model)
-        self._teacher = Teacher(self.model, self.stale, self.safety, self.storage.examples)
+        self._teacher = Teacher(self.model, self.stale, self.safety, self.storage.examples, self._holdout)
         inside = [alarm for alarm in self.alarms if alarm[0] > self.line.start]
         self._teacher.loosened = inside[-1] if inside else self.loosened_before
         self.change = ChangeDetector.load(self._change_settings or ChangeSettings(link=self.model.link), change)

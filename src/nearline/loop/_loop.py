@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import Conflict, NearlineError, StateError
 from nearline.features import RowEncoder
-from nearline.gate import ChangeSettings, GuardSettings
+from nearline.gate import ChangeSettings, GuardSettings, HoldOut
 from nearline.glmix import Safety, Scorer
 from nearline.join import Policy
 from nearline.loop._events import predictions_of
@@ -55,8 +55,8 @@ class Loop:
         live model is rolled back.
     change
         When the world counts as changed, so that the model lets go of its certainty; None never asks.
-    recalibrate
-        How the map of served scores is learned; None serves them as they are.
+    recalibrate, holdout
+        How a map of served scores is learned, and which predictions never are, for the gate; None for neither.
     learn
         False serves and records only: outcomes wait in the ledger for a learner.
     clock
@@ -72,6 +72,7 @@ class Loop:
         self, folder: Path, policy: Policy, *, pace: Pace, recording: Recording, safety: Safety,
         guard: GuardSettings | None, limits: Limits, clock: Callable[[], float], learn: bool = True,
         change: ChangeSettings | None = None, recalibrate: RecalibrationSettings | None = None,
+        holdout: HoldOut | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.pace, self.recording, self.limits = folder, pace, recording, limits
         self.clock, self.learns, self.started = clock, learn, clock()
@@ -91,7 +92,7 @@ class Loop:
             opened.callback(self.storage.close)
             self.learner = Learner(
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
-                change=change, batch=pace.batch, recalibrate=recalibrate,
+                change=change, batch=pace.batch, recalibrate=recalibrate, holdout=holdout,
             )  # fmt: skip
             self.handover = Handover(self.learner, self._versions, pace.lag, clock)
             if not self.learner.restore():

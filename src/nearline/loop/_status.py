@@ -17,6 +17,7 @@ BUSIEST, CHANGES = 10, 3
 _COUNTED = {
     "learn": "learned", "negative": "negative", "late": "late", "correct": "corrected", "retract": "retracted",
     "repeat": "repeated", "discard": "expired", "refused": "refused", "quarantined": "quarantined",
+    "held_out": "held_out",
 }  # fmt: skip
 
 

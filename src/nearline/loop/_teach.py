@@ -12,13 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.features import Design
+from nearline.gate import HoldOut
 from nearline.glmix import GLMix, LearnedEvents, Safety, Scorer, Verdicts, loosen, touched_by, union, weight_left
 from nearline.glmix._layout import entity_codes, key_of
 from nearline.glmix._links import by_name
 from nearline.glmix._safety import Surprise, _suits
 from nearline.join import Joined
 from nearline.loop._events import events
-from nearline.loop._examples import FAILED, QUARANTINED, SUPERSEDED, Rows
+from nearline.loop._examples import FAILED, HELD_OUT, QUARANTINED, SUPERSEDED, Rows
 from nearline.loop._pending import Pending
 from nearline.loop._settle import Settled
 from nearline.loop._shadow import Shadow, shadow
@@ -87,10 +88,15 @@ class Teacher:
     ----------
     stale
         The line's base, never touched: it is scored beside the learner.
+    holdout
+        Which predictions are never learned; None learns all.
     """
 
-    def __init__(self, model: GLMix, stale: GLMix, safety: Safety, examples: Examples) -> None:
+    def __init__(
+        self, model: GLMix, stale: GLMix, safety: Safety, examples: Examples, holdout: HoldOut | None = None
+    ) -> None:
         self.model, self.stale, self.safety, self.examples = model, stale, safety, examples
+        self._holdout = holdout
         self._stale = Scorer(stale, "stale")
         self.link, self._scorer, self.rejected = by_name(model.link), Scorer(model, "learner"), 0
         self.pending, self.loosened = Pending(len(model.blocks)), (0, 0.0)
@@ -121,6 +127,7 @@ class Teacher:
         learn, undo = self._sorted_out(settled, joined, taken, known, recalled, rows)
         at = np.full(len(joined), -1, np.int64)
         at[known] = np.arange(len(known))
+        learn = self._without_held_out(rows, learn, taken.take(at[learn]))
         learned, seen, rejected, touched, codes = self._learn(rows, taken.take(at[learn]), learn)
         changed, gone, more = self._undo(rows, joined, taken.take(at[undo]), undo, recalled[undo])
         return Taught(
@@ -153,6 +160,14 @@ class Teacher:
         odd = held & labelled & ~_suits(self.link, label)
         rows.mark(wanted[odd], FAILED, ODD)
         return wanted[~held & labelled], wanted[held & ~odd]
+
+    def _without_held_out(self, rows: Rows, learn: Ints, taken: pa.Table) -> Ints:
+        """Rows that may be learned; the others say so."""
+        if self._holdout is None or not len(learn):
+            return learn
+        out = self._holdout.of(taken)
+        rows.mark(learn[out], HELD_OUT, "held out for the gate")
+        return learn[~out]
 
     def _learn(self, rows: Rows, taken: pa.Table, learn: Ints) -> _Learned:
         none = np.zeros(0)

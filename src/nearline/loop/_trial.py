@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
-from nearline.gate import Evidence, PublishGate, PublishSettings, Scores, Verdict
+from nearline.gate import Evidence, HoldOut, PublishGate, PublishSettings, Scores, Verdict
 from nearline.loop._examples import LEARNS
 from nearline.store import Log
 
@@ -36,6 +36,8 @@ class Gating:
         Recorded columns whose rows depend on each other; the model's keys where none is named.
     rows
         At most so many of the newest examples are looked at.
+    holdout
+        Where it is given, candidates are judged on what it holds out, and not on progressive scores.
 
     Raises `ConfigError` for rows below 1.
     """
@@ -44,6 +46,7 @@ class Gating:
     slices: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()
     rows: int = 200_000
+    holdout: HoldOut | None = None
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -72,7 +75,7 @@ class Trial:
         missing = {*gating.slices, *self._entities} - set(predictions.schema.names)
         if missing:
             raise ConfigError(f"[gate] names {sorted(missing)}, which the ledger does not record as columns")
-        self._batches: list[tuple[Ints, Floats, Floats, Floats, Floats]] = []
+        self._batches: list[tuple[Any, ...]] = []
         self._later: list[tuple[Ints, Floats]] = []
 
     def add(self, batch: Any, candidate: Floats) -> None:
@@ -84,8 +87,18 @@ class Trial:
         new = counts & np.isnan(previous) & np.isfinite(live) & np.isfinite(candidate)
         self._batches.append((prediction[new], label[new], weight[new], live[new], candidate[new]))
         gone = np.asarray(pc.equal(action, "retract"))
-        undone = (counts & ~np.isnan(previous)) | gone
-        self._later.append((prediction[undone], np.where(gone, np.nan, label)[undone]))
+        self._change(prediction, np.where(gone, np.nan, label), (counts & ~np.isnan(previous)) | gone)
+
+    def add_held_out(self, rows: Any, live: Floats, candidate: Floats) -> None:
+        """Take held-out rows of the examples log and what came of them later, as both models score them (n)."""
+        label, weight = (_floats(rows, name) for name in ("label", "weight"))
+        prediction = np.asarray(rows.column("prediction"))
+        label = np.where(np.asarray(pc.equal(rows.column("action"), "retract")), np.nan, label)
+        scored = np.isfinite(live) & np.isfinite(candidate)
+        self._batches.append(tuple(part[scored] for part in (prediction, label, weight, live, candidate)))
+
+    def _change(self, prediction: Ints, label: Floats, rows: NDArray[np.bool_]) -> None:
+        self._later.append((prediction[rows], label[rows]))
 
     def verdict(self, live: Cost = Cost(), candidate: Cost = Cost()) -> Verdict:
         """What the gate says of the newest examples, by the labels that they have in the end."""
@@ -102,7 +115,8 @@ class Trial:
         none = (np.zeros(0, np.int64), *(np.zeros(0) for _ in range(4)))
         position, label, weight, before, after = (np.concatenate(part) for part in zip(none, *self._batches))
         label = self._corrected(position, label)
-        kept = np.flatnonzero(~np.isnan(label) & (position >= self._log.first))[-self._gating.rows :]
+        last = np.sort(len(position) - 1 - np.unique(position[::-1], return_index=True)[1])
+        kept = last[~np.isnan(label[last]) & (position[last] >= self._log.first)][-self._gating.rows :]
         return position[kept], label[kept], weight[kept], before[kept], after[kept]
 
     def _corrected(self, position: Ints, label: Floats) -> Floats:
