@@ -8,12 +8,18 @@ posted again after the restart, as a client would. After the last kill the servi
 * the posteriors must equal, bit for bit, those of a run over the same ledger that was never interrupted
   (`posteriors_differ`: entities that do not).
 
+With `--refits` a re-fit is made after every other kill and published after the next, so that the service is also killed
+while the new version catches up, at the swap, and after it; the same must hold.
+
 `restart_s` is the median time from starting the process to its first ready answer, with 100,000 entities.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +34,7 @@ import numpy as np
 
 from benchmarks import _report
 from benchmarks._live_market import LiveMarket
-from benchmarks._service import Client, RefusedError, Service, settled
+from benchmarks._service import PINNED, Client, RefusedError, Service, settled
 
 GONE = (OSError, http.client.HTTPException, RefusedError)
 
@@ -38,6 +44,9 @@ excess = 1e9
 shift = 1e9
 
 [guard]
+enabled = false
+
+[gate]
 enabled = false
 """
 """Whatever the labels, they are learned: what is refused or rolled back for them is not what is measured here."""
@@ -54,10 +63,10 @@ class Sent:
 
 
 def main() -> None:
-    args = _report.arguments(__doc__, kills=200, members=100_000, seed=0)
+    args = _report.arguments(__doc__, kills=200, members=100_000, seed=0, refits=False)
     kills, members = (20, 5_000) if args.quick else (args.kills, args.members)
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Path(folder), kills, members, args.seed)
+        found = run(Path(folder), kills, members, args.seed, refits=args.refits)
     print(f"{found['predictions']:,} predictions and {found['outcomes']:,} outcomes acknowledged over {kills} kills")
     print(f"restart to ready: {found['restart']} s")
     bars = [
@@ -70,22 +79,28 @@ def main() -> None:
     _report.finish(bars, args.json)
 
 
-def run(folder: Path, kills: int, members: int, seed: int) -> dict[str, Any]:
+def run(folder: Path, kills: int, members: int, seed: int, *, refits: bool = False) -> dict[str, Any]:
     """Kill, restart, and compare; `tests/test_crash.py` runs the same with fewer kills."""
     from nearline import config as configs
-    from nearline.loop import audit
+    from nearline.loop import Committed, audit
 
     market = LiveMarket(members=members, events=20_000, seed=seed)
-    config = market.prepare(folder, window="3s", live='snapshot = "20s"', extra=EVERYTHING)
+    live = 'snapshot = "20s"' + ("\nlag = 100" if refits else "")
+    config = market.prepare(folder, window="3s", live=live, extra=EVERYTHING)
     rng, sent, restarts = np.random.default_rng(seed), Sent(), []
     with Service(config) as service:
-        for _ in range(kills):
+        version = ""
+        for number in range(kills):
             restarts.append(service.start())
             load = threading.Thread(target=_load, args=(service.port, market, sent, rng))
             load.start()
             time.sleep(float(rng.uniform(0.05, 1.0)))
             service.kill()
             load.join()
+            if refits and number % 2:
+                version = _refit(config)
+            elif refits and version:
+                _nearline("publish", version, str(config))
         service.start()
         client = Client(service.port)
         _settle_doubts(client, sent)
@@ -99,7 +114,22 @@ def run(folder: Path, kills: int, members: int, seed: int) -> dict[str, Any]:
     return {
         "lost": lost, "doubled": found.doubled, "differ": found.posteriors_differ,
         "restart": _report.Spread.of(restarts), "predictions": len(sent.predictions), "outcomes": len(sent.outcomes),
+        "swaps": len(Committed.of(settings.folder).copies),
     }  # fmt: skip
+
+
+def _refit(config: Path) -> str:
+    """Register the next batch version; its name."""
+    version: str = _nearline("refit", str(config), "--no-publish")["version"]
+    return version
+
+
+def _nearline(*arguments: str) -> Any:
+    command = [sys.executable, "-m", "nearline", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **PINNED})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 def _load(port: int, market: LiveMarket, sent: Sent, rng: np.random.Generator) -> None:

@@ -54,8 +54,7 @@ def opened(folder: Path, clock: Clock, **options: Any) -> Loop:
 
 def turn(loop: Loop) -> None:
     """What the learner thread does every tick."""
-    with loop._turn:
-        loop._round()
+    loop.turn()
 
 
 def submitted(recorder: Any, n: int, columns: Mapping[str, Any]) -> int:

@@ -115,6 +115,11 @@ class Loop:
         self.error = None
         self._thread.start()
 
+    def turn(self) -> None:
+        """What the learner does every tick, once: for a loop that is not started, whose clock is the caller's own."""
+        with self._turn:
+            self._round()
+
     def close(self) -> None:
         """Learn what waits, keep a version, make everything durable, and give the directory back."""
         self.error = "stopping"
@@ -204,8 +209,7 @@ class Loop:
         pause, why = self.pace.tick, self.error
         while not self._stop.wait(pause):
             try:
-                with self._turn:
-                    self._round()
+                self.turn()
                 self._keep_house()
             except Exception as error:  # the service goes on serving, and says what is wrong
                 _logger.error("learning stopped: %s", error, exc_info=not isinstance(error, NearlineError))
