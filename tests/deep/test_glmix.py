@@ -70,6 +70,17 @@ def test_an_overconfident_network_is_held_back_by_its_calibration() -> None:
     assert abs(sure.fit(noise, epochs=10, held_out=0.4).calibration.slope) < 0.2
 
 
+def test_priors_are_learned_under_the_networks_offsets(fitted: DeepGLMix) -> None:
+    made = DeepGLMix(fitted.network, GLMix(SCHEMA, random=[Random("user")]), calibration=fitted.calibration)
+    twin = GLMix(Schema(label="y", time="t", offset="o"), random=[Random("user")])
+    offset = fitted.calibration(fitted.network.decision_function(table()))
+    for model, rows in ((made, table()), (twin, {**table(), "o": offset})):
+        model.learn_priors(rows, method="evidence", rounds=1)
+    ours, theirs = (model.blocks[1].belief.variance0(["(intercept)"]) for model in (made, twin))
+    assert ours == pytest.approx(theirs, rel=1e-9)
+    assert ours != pytest.approx([1.0])
+
+
 def test_the_speed_layer_leaves_the_network_alone(fitted: DeepGLMix) -> None:
     made = DeepGLMix(fitted.network.fork(), fitted.effects.replica(), calibration=fitted.calibration)
     rows = table(300, seed=3)

@@ -18,7 +18,7 @@ from nearline.deep._information import Information
 from nearline.deep._network import Network
 from nearline.deep._passes import Trained
 from nearline.features import Design
-from nearline.glmix import Convergence, GLMix, Learned, _links
+from nearline.glmix import Convergence, GLMix, Learned, LearnedPriors, _links
 from nearline.glmix._scoring import Scoring
 from nearline.glmix._solve import solve
 from nearline.schema import Rejects, read_table
@@ -142,6 +142,10 @@ class DeepGLMix(Scoring):
             self.calibration = calibrated(logit, last, self.link)
             self.network.partial_fit(last)
         return Fitted(trained, self.calibration, self.effects.fit(self.design(table, learn=True)[0], cycles=cycles))
+
+    def learn_priors(self, table: Any, **options: Any) -> LearnedPriors:
+        """Learn the effects' priors from history, as `GLMix.learn_priors`, whose options these are."""
+        return self.effects.learn_priors(self.design(table, learn=True)[0], **options)
 
     def partial_fit(self, table: Any, *, divert: bool = False, **options: Any) -> Learned:
         """Learn a batch of events with the effects (the speed layer); the network stays as it is.
