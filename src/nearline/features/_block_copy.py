@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from nearline.features._str_index import LEAF, PAD, put_word, tail, word
+from nearline.features._str_index import LEAF, PAD, copy, put_word, tail, word
 
 KIND, OUT = 0, 1
 """Columns of the fields."""
 NUMBER, INTEGER = 0, 1
+ZERO, NINE = 48, 57
 VALID, VALUES, DATA, END = 0, 1, 2, 3
 """Columns of the places, in bytes: validity bits or −1, numbers or offsets, a string column's data, its end so far."""
 
@@ -81,19 +82,43 @@ def decimal(number: int, out: Any, to: int) -> Any:
     while rest > 0:
         digits, rest = digits + 1, rest // 10
     for place in range(digits):
-        out[to + digits - 1 - place] = np.uint8(48 + number % 10)
+        out[to + digits - 1 - place] = np.uint8(ZERO + number % 10)
         number //= 10
     return to + digits
 
 
 @njit(**LEAF)
+def count_on(data: Any, end: int) -> bool:
+    """Add one to the number whose last digit stands before data[end]; False, nothing being changed, after only nines.
+
+    A byte that is no digit stands before the number.
+    """
+    at = end - 1
+    while data[at] == NINE:
+        at -= 1
+    if not ZERO <= data[at] < NINE:
+        return False
+    data[at] += np.uint8(1)
+    for k in range(at + 1, end):
+        data[k] = np.uint8(ZERO)
+    return True
+
+
+@njit(**LEAF)
 def named(tag: Any, first: int, n: int, offsets: Any, data: Any) -> Any:
-    """Write n strings, `tag` and the numbers from `first` on; where they end. PAD bytes end the tag."""
-    end, size = 0, tag.shape[0] - PAD
+    """Write n strings, `tag` and the numbers from `first` on; where they end. PAD bytes end the tag, and a byte that is
+    no digit goes before them; PAD bytes more may be written.
+    """
+    end, size, long = 0, tag.shape[0] - PAD, 0
     offsets[0] = 0
     for i in range(n):
-        copy_exactly(tag, 0, size, data, end)
-        end = decimal(first + i, data, end + size)
+        begin, counted = end, False
+        if i > 0:
+            end = copy(data, begin - long, long, data, begin)
+            counted = count_on(data, end)
+        if not counted:
+            end = decimal(first + i, data, copy(tag, 0, size, data, begin))
+            long = end - begin
         offsets[i + 1] = end
     return end
 

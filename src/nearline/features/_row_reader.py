@@ -223,16 +223,13 @@ class RowReader:
         schema = self._rows.schema
         label, weight, offset, time = roles = np.empty((4, n))
         label.fill(np.nan)
-        for role, name, default in (
-            (weight, schema.weight, 1.0),
-            (offset, schema.offset, 0.0),
-            (time, schema.time, now),
-        ):
-            if name is None:
-                role.fill(default)
-            else:
-                role[:] = x[self._out[name], :n]
-                role[np.isnan(role)] = default
+        weight.fill(1.0)
+        offset.fill(0.0)
+        time.fill(now)
+        for role, name in ((weight, schema.weight), (offset, schema.offset), (time, schema.time)):
+            if name is not None:
+                given = x[self._out[name], :n]
+                np.copyto(role, given, where=given == given)
         return None if schema.weight is not None and weight.min() < 0.0 else roles
 
     def _codes(self, key: Any, text: Any, n: int, whole: Any, spans: Any) -> NDArray[np.int32]:

@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from nearline.features._block_copy import decimal
-from nearline.features._str_index import LEAF, PAD, copy
+from nearline.features._str_index import LEAF, PAD, copy, trailing_zeros, word
 
 COMMA, CLOSE_LIST = 44, 93
+
+
+@njit(**LEAF)
+def number_end(numbers: Any, at: int) -> Any:
+    """The next place of a comma or a closing bracket."""
+    low, high = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+    while True:
+        w = word(numbers, at)
+        comma, close = w ^ (low * np.uint64(COMMA)), w ^ (low * np.uint64(CLOSE_LIST))
+        # A byte v is zero where (v − 0x01…) & ~v & 0x80… has its top bit (Mycroft); the first that it finds is right.
+        stop = (((comma - low) & ~comma) | ((close - low) & ~close)) & high
+        if stop != np.uint64(0):
+            return at + (trailing_zeros(stop) >> 3)
+        at += 8
 
 
 @njit(**LEAF)
@@ -27,9 +42,7 @@ def splice(numbers: Any, head: Any, middle: Any, tail: Any, first: int, n: int, 
         to = copy(head, 0, head.shape[0] - PAD, out, to)
         to = decimal(first + k, out, to)
         to = copy(middle, 0, middle.shape[0] - PAD, out, to)
-        end = at
-        while numbers[end] != COMMA and numbers[end] != CLOSE_LIST:
-            end += 1
+        end = number_end(numbers, at)
         to = copy(numbers, at, end - at, out, to)
         at = end + 1
         to = copy(tail, 0, tail.shape[0] - PAD, out, to)

@@ -42,10 +42,11 @@ class Recent:
     def added(self, batch: Any, size: int, budget: int) -> Recent:
         """With a batch more, of a size in bytes, and without the oldest chunks beyond the budget; the newest stays."""
         chunks, sizes = _merged([*self.chunks, batch], [*self.sizes, size])
-        start, total, drop = self.start, sum(sizes), 0
+        starts, total, drop = (*self.starts, self.end)[: len(chunks)], sum(sizes), 0  # merged are the last ones only
         while total > budget and drop < len(chunks) - 1:
-            total, start, drop = total - sizes[drop], start + chunks[drop].num_rows, drop + 1
-        return self._of(start, chunks[drop:], sizes[drop:])
+            total, drop = total - sizes[drop], drop + 1
+        start, end = starts[drop] if drop else self.start, self.end + batch.num_rows
+        return Recent(self.schema, start, tuple(chunks[drop:]), starts[drop:], end, tuple(sizes[drop:]))
 
     def cut(self, end: int) -> Recent:
         """Without the rows from a position on."""
