@@ -136,7 +136,7 @@ class Packer:
         self, head: HeadTemplate, blocks: list[RowBlock], others: dict[str, PlainColumn], columns: list[_Sized],
         total: int,
     ) -> Packed:  # fmt: skip
-        from nearline.features._block_copy import copy_rows
+        from nearline.features._block_copy import copy_blocks, locate
 
         layout, end = list[tuple[int, int]](), 0
         for _, sizes in columns:
@@ -159,11 +159,12 @@ class Packer:
             if len(own) == 3:
                 body[values : values + 4] = 0
             places.append((head.size + valid if nulls else -1, head.size + values, head.size + own[-1][0], 0))
-        at, row, narrow, wide = np.array(places, np.int64).reshape(-1, 4), 0, room.view(np.int32), room.view(np.int64)
-        for block in blocks:
-            copy_rows(
-                self._fields, block.text, block.numbers.view(np.int64), block.integers, block.given, block.spans,
-                block.n, at, row, room, narrow, wide,
+        found, row = np.empty((len(blocks), 8), np.int64), 0
+        for i, block in enumerate(blocks):
+            locate(
+                block.text, block.numbers, block.integers, block.given, block.spans, block.n, row, found, i,
             )  # fmt: skip
             row += block.n
+        at = np.array(places, np.int64).reshape(-1, 4)
+        copy_blocks(self._fields, found, at, room, room.view(np.int32), room.view(np.int64))
         return Packed(self._schema, message, head.size, total)
