@@ -123,8 +123,8 @@ class App:
         if service.unready is not None:
             raise Problem("unavailable", service.unready, headers={"Retry-After": "1"})
         media = media_type(scope, JSON, ARROW)
-        body = await read_body(scope, receive, service.limits.body_bytes)
-        return await route(body, media, scope["query_string"], self._acknowledger())
+        most, query, waiter = service.limits.body_bytes, scope["query_string"], self._acknowledger()
+        return await route(await read_body(scope, receive, most), media, query, waiter)
 
     def _acknowledger(self) -> Acknowledger:
         loop = asyncio.get_running_loop()

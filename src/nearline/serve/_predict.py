@@ -58,7 +58,9 @@ class Predict:
             return await self._arrow(live, now, body, query, waiter)
         read = live.rows.read(body, now)
         if read is not None and read[0].rows <= self._service.limits.rows:
-            return await self._answered(live, now, *read, waiter)
+            answered = self._answered(live, now, *read, waiter)
+            del body, read  # what waits for the disk should keep little else out of the caches
+            return await answered
         request = self._decoded(live, body)
         n = len(request.rows)
         design, columns = live.rows.encode(request.rows, now)
@@ -81,6 +83,7 @@ class Predict:
             made = _encode(Predictions(_predictions(live, self._service.ids(first, n), scores, None, None)))
         else:
             made = live.writer.write(tag, first, live.scorer.expected(scores.served), scores.version)
+        del design, columns, scores
         await durable
         return Answer(made, JSON, n)
 
