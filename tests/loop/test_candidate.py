@@ -51,6 +51,39 @@ def test_the_base_played_again_is_live_to_the_bit() -> None:
     assert (bench.base.block("member").mean == before).all()
 
 
+def test_corrections_are_learned_as_live_learned_them() -> None:
+    """Corrected and retracted along the way: the base played again is still live to the bit."""
+    bench = Bench()
+    rng = np.random.default_rng(3)
+    for tick in range(12):
+        positions = bench.predict(rows(rng.integers(0, 10, 20).tolist(), seed=tick))
+        bench.happened(positions, rng.integers(0, 2, 20).astype(float).tolist())
+        bench.tick()
+        bench.happened(positions[:4], (1.0 - rng.integers(0, 2, 4)).tolist(), kind="correct")
+        bench.happened(positions[4:6], None, kind="retract")
+        bench.tick()
+    verdict = judged(bench, bench.base)
+    loss = verdict.checks[1]
+    assert (loss.value, loss.interval) == (0.0, (0.0, 0.0))
+    assert verdict.checks[0].value == 12 * 18
+
+
+def test_what_a_version_holds_can_be_corrected_after_its_cut_off() -> None:
+    bench = Bench()
+    positions = bench.predict(rows(list(range(10)) * 20))
+    bench.happened(positions, 0.0)
+    bench.tick()
+    cut, version = bench.storage.examples.end, bench.model.replica()
+    bench.happened(positions[:50], 1.0, kind="correct")
+    bench.tick()
+    later = bench.predict(rows(list(range(10)) * 20, seed=1))
+    bench.happened(later, 1.0)
+    bench.tick()
+    logs = bench.storage.predictions, bench.storage.examples
+    verdict = judge(version, Cutoff(cut, 0, ((0, cut),)), *logs, GATING, safety=bench.safety)
+    assert verdict.checks[1].interval == (0.0, 0.0)
+
+
 def test_a_later_version_is_judged_on_what_came_after_it() -> None:
     bench = lived()
     verdict = judged(bench, bench.model, cutoff=bench.storage.examples.end)
@@ -125,6 +158,7 @@ def test_the_cut_off_of_a_version_is_its_position_or_when_it_was_made() -> None:
         return Record(Version(1), created, "ann", "fit", None, {}, positions, "", Path(), "")
 
     assert Cutoff.of(record(0.0, examples=30), examples, predictions) == Cutoff(30, 0)
+    assert Cutoff.of(record(0.0, start=10, examples=30), examples, predictions) == Cutoff(30, 0, ((10, 30),))
     assert Cutoff.of(record(1_001.5), examples, predictions) == Cutoff(0, 40)
     verdict = judge(bench.base, Cutoff(0, 40), predictions, examples, GATING, safety=bench.safety)
     assert verdict.checks[0].value == 60

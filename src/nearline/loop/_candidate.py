@@ -13,37 +13,36 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from nearline.gate import Verdict
 from nearline.glmix import GLMix, Safety
 from nearline.loop._events import events
-from nearline.loop._examples import HELD_OUT, loosening
+from nearline.loop._examples import HELD_OUT
 from nearline.loop._held import Span
-from nearline.loop._recall import NEVER
-from nearline.loop._relearn import as_settled
-from nearline.loop._settle import Settled
-from nearline.loop._teach import Teacher
+from nearline.loop._player import Player
 from nearline.loop._trial import Cost, Gating, Trial
 from nearline.schema import key_columns
 from nearline.store import Log, Record, first_at
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """What a version has not seen: examples from a position on, of predictions from a position on."""
+    """What a version has not seen: examples from a position on, of predictions from a position on.
+
+    `held` are the examples [start, end) that it has seen and holds one by one, so that corrections can undo them.
+    """
 
     examples: int
     predictions: int
+    held: tuple[Span, ...] = ()
 
     @classmethod
     def of(cls, record: Record, examples: Log, predictions: Log) -> Cutoff:
         """The cut-off of a registered version; without positions, what was predicted after it was made."""
-        if "examples" in record.positions:
-            return cls(max(record.positions["examples"], examples.first), predictions.first)
+        seen = record.positions
+        if "examples" in seen:
+            held = ((seen["start"], seen["examples"]),) if "start" in seen else ()
+            return cls(max(seen["examples"], examples.first), predictions.first, held)
         return cls(examples.first, first_at(predictions, record.created))
 
 
@@ -76,12 +75,12 @@ def judge(
         A slice or entity that the ledger does not record.
     """
     trial = Trial(candidate.link, predictions, gating, key_columns(candidate.encoder.keys))
-    player = _Player(candidate, predictions, examples, safety or Safety())
+    player = Player(candidate, predictions, examples, safety or Safety(), cutoff.held)
     for at, batch in examples.batches(cutoff.examples):
         if any(start <= at < end for start, end in copies):
             continue
         unseen = batch.filter(_unseen(batch, max(cutoff.predictions, predictions.first)))
-        trial.add(unseen, player.play(unseen, at))
+        trial.add(unseen, player.play(unseen))
         if progress is not None:
             progress((at + batch.num_rows - cutoff.examples) / (examples.end - cutoff.examples))
     return trial.verdict(live, cost)
@@ -124,27 +123,3 @@ _CHUNK = 1 << 16
 def _unseen(batch: Any, first: int) -> Any:
     """Rows of predictions that the version has not seen, and those that say that the world has changed."""
     return pc.or_(pc.greater_equal(batch.column("prediction"), first), pc.equal(batch.column("action"), "loosened"))
-
-
-class _Player:
-    """Predicts, then learns: batch by batch as the ledger has them, each example once with its first label."""
-
-    def __init__(self, candidate: GLMix, predictions: Log, examples: Log, safety: Safety) -> None:
-        self._model, self._log = candidate.replica(), predictions
-        self._teacher = Teacher(self._model, candidate, safety, examples)
-        self._by_event = candidate.mode == "event"
-
-    def play(self, batch: Any, at: int) -> Floats:
-        """Margins (n) of the rows before they are learned, NaN where none was learned of them; then learn."""
-        share = loosening(batch)
-        rows = batch if share is None else batch.slice(0, batch.num_rows - 1)
-        joined, settled = as_settled(rows)
-        taken = self._log.take(joined.prediction)
-        scored = None if self._by_event else self._model.decision_function(pa.table(events(taken, self._model)))
-        n, none = len(joined), np.zeros(0, np.int64)
-        first = Settled(settled.learn, none, np.zeros(0), none)
-        margin = self._teacher.teach(joined, first, taken, np.arange(n), np.full(n, NEVER)).rows.margin
-        if share is not None:
-            self._teacher.loosen(at + batch.num_rows, share)
-        found = margin if scored is None else scored
-        return found if share is None else np.append(found, np.nan)
