@@ -15,6 +15,7 @@ from tests.loop.running import PACE, Clock, happened, opened, predict, published
 from nearline import GLMix, StateError
 from nearline.join import Policy
 from nearline.loop import Loop, Pace, audit, replay
+from nearline.recalibrate import RecalibrationSettings
 from nearline.store import Conflict, Registry, Version
 
 SLOW = Pace(tick=0.002, snapshot=600.0, follow=0.1, lag=3)
@@ -354,6 +355,53 @@ def test_a_fit_of_another_ledger_is_refused_with_the_reason(story: Callable[...,
     it.again()
     assert it.served == f"1.0.{it.loop.storage.examples.end}"
     clean(it)
+
+
+def test_what_retention_has_taken_cannot_be_caught_up_with(story: Callable[..., Story]) -> None:
+    it = story("state")
+    it.learn(4)
+    before = it.served
+    log = it.loop.storage.predictions
+    log.seal(active=True)
+    it.learn(2)
+    assert log.retain(log.end - 8) > 0
+    fit(it.folder, it.clock, "2.0.0", 0)
+    it.clock.now += 1.0
+    turn(it.loop)
+    assert it.served != "2.0.0"
+    assert it.served > before
+    assert "are no longer kept" in it.loop.history()[0]["why"]
+
+
+def test_the_new_line_is_calibrated_by_what_it_would_have_served(story: Callable[..., Story]) -> None:
+    it = story("state", recalibrate=RecalibrationSettings())
+    it.learn(5)
+    fit(it.folder, it.clock, "2.0.0", 0)
+    it.clock.now += 1.0
+    learned = it.loop.learner.calibration.summary()
+    turn(it.loop)
+    assert it.served.startswith("2.0.")
+    found = it.loop.learner.calibration.summary()
+    assert learned is not None
+    assert found is not None
+    assert found["examples"] == learned["examples"] == 15
+    assert found["gain"] != learned["gain"]
+    it.again(killed=True)
+    assert it.loop.learner.calibration.summary() == found
+
+
+def test_it_comes_nearer_however_small_the_steps(story: Callable[..., Story]) -> None:
+    it = story("state", pace=Pace(tick=0.002, follow=0.1, lag=1))
+    it.learn(10)
+    fit(it.folder, it.clock, "2.0.0", 0)
+    it.clock.now += 1.0
+    turn(it.loop)
+    behind = []
+    while it.loop.handover.coming is not None:
+        behind.append(it.loop.handover.behind)
+        it.learn()
+    assert behind == sorted(behind, reverse=True)
+    assert len(set(behind)) == len(behind) > 3
 
 
 def test_predictions_that_go_on_during_the_swap_are_answered(story: Callable[..., Story]) -> None:

@@ -16,7 +16,7 @@ class LiveTable(Table, frozen=True):
     snapshot: Duration = "10min"
     keep: int = 20
     follow: Duration = 0.1
-    lag: int = 5_000
+    lag: int = 1_000
 
 
 class JoinTable(Table, frozen=True):

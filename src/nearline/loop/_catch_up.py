@@ -9,7 +9,7 @@ arXiv 2010.05154; what happens to events between cut-off and push is not publish
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,22 @@ from nearline._errors import StateError
 from nearline.features import RowEncoder
 from nearline.glmix import Delta, GLMix, Mark, Safety, union
 from nearline.loop import _examples
+from nearline.loop._calibration import Calibration
+from nearline.loop._examples import LEARNS
 from nearline.loop._held import Span, recalled
 from nearline.loop._lines import Line
 from nearline.loop._recall import Recall
 from nearline.loop._relearn import relearn
 from nearline.loop._storage import Storage
-from nearline.loop._teach import Teacher
+from nearline.loop._teach import GONE, Teacher
+from nearline.recalibrate import RecalibrationSettings
 from nearline.store import Version
 
 Ints = NDArray[np.int64]
 
 AHEAD = 1 << 48
 """Positions from here on are those of examples that are not in the ledger yet."""
+_MANY = 64
 
 
 class CatchUp:
@@ -49,6 +53,8 @@ class CatchUp:
         Spans of the ledger that say again what an earlier stretch of it said: they are passed over.
     first
         The oldest prediction that can still be corrected.
+    recalibrate
+        Settings of the map from scores to probabilities; None for none.
     loosened
         End of the examples at the last change of the world that the fit has lived through, and its share.
 
@@ -61,6 +67,7 @@ class CatchUp:
     def __init__(
         self, base: Version, fit: GLMix, cutoff: int, held: Sequence[Span], storage: Storage, safety: Safety, *,
         copies: Iterable[Span] = (), first: int = 0, loosened: tuple[int, float] = (0, 0.0),
+        recalibrate: RecalibrationSettings | None = None,
     ) -> None:  # fmt: skip
         _require(base, fit, cutoff, storage)
         self.base, self.stale, self.model, self.held, self.at = base, fit, fit.replica(), tuple(held), cutoff
@@ -70,7 +77,8 @@ class CatchUp:
         self.teacher.loosened = loosened
         self.alarms: list[tuple[int, float]] = []
         self._recall = recalled(storage.examples, self.held, first)
-        self._touched: dict[str, Ints] = {}
+        self.calibration = Calibration.of(recalibrate, None)
+        self._touched: list[Mapping[str, Ints]] = []
         self._waiting: Iterator[tuple[int, Any]] = iter(())
 
     @property
@@ -105,10 +113,32 @@ class CatchUp:
         if share is not None:
             new = _examples.loosened(new, batch.column("reason")[batch.num_rows - 1].as_py(), share)
         self._written.append(new)
-        self._touched = union(self._touched, again.taught.touched)
+        self._require_all(rows, again.taught.rows.reason)
+        self._calibrate(new, again.taught.judged)
+        self._touched.append(again.taught.touched)
+        if len(self._touched) >= _MANY:
+            self._touched = [union(*self._touched)]
         if share is not None:
             self.teacher.loosen(self._written.end, share)
             self.alarms.append((self._written.end, share))
+
+    def _require_all(self, before: Any, reasons: list[str | None]) -> None:
+        """Refuse to go on where a prediction that was learned is no longer kept."""
+        was = before.column("action").to_pylist()
+        lost = sum(reason == GONE and action in LEARNS for action, reason in zip(was, reasons))
+        if lost:
+            raise StateError(
+                f"{lost} predictions before example {self.at} were learned and are no longer kept, so that version "
+                f"{self.base} cannot learn them; fit again, or keep them longer ([ledger] retention)"
+            )
+
+    def _calibrate(self, new: Any, judged: Ints) -> None:
+        """The map of the new line learns of what the new model would have served; by minibatch that is not known."""
+        margin, label, weight, time = (
+            new.column(name).to_numpy(False)[judged] for name in ("margin", "label", "weight", "time")
+        )
+        if self.model.mode == "event":
+            self.calibration.observe(label, margin, weight, time)
 
     # -- the swap -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +165,7 @@ class CatchUp:
 
     def delta(self) -> Delta:
         """What the model has learned on top of the fit."""
-        return Delta.of(self.model, self._touched, self._since)
+        return Delta.of(self.model, union(*self._touched), self._since)
 
 
 class Unwritten:

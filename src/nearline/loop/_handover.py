@@ -13,6 +13,8 @@ from nearline.loop._versions import Versions
 from nearline.store import Change, Version
 
 _logger = logging.getLogger("nearline")
+BATCHES = 25
+"""So many batches are learned anew between two ticks: a small one takes some milliseconds, however small."""
 
 
 class Handover:
@@ -21,8 +23,7 @@ class Handover:
     Parameters
     ----------
     lag
-        Examples that are learned anew per call of `go_on`. Fewer behind than that is caught up: the rest is learned and
-        the new pair put in place in one go.
+        Examples that are learned anew per call of `go_on`, besides as many as came in.
     """
 
     def __init__(self, learner: Learner, versions: Versions, lag: int, clock: Callable[[], float]) -> None:
@@ -78,16 +79,20 @@ class Handover:
     def go_on(self) -> bool:
         """Learn some of what is behind; True once nothing is, and the new pair may be put in place.
 
-        At most `lag` examples more than the live pair has learned since the last call: it comes nearer every time.
+        As many examples as the live pair has learned since the last call, and up to `lag` more in at most `BATCHES`
+        batches: it comes nearer every time, and the next tick does not wait long.
         """
         caught = self.caught
         if caught is None:
             return False
         end = caught.at + caught.behind
-        most, self._seen = self._lag + end - max(self._seen, caught.at), end
-        last, done = caught.behind <= self._lag, 0
-        while (last or done < most) and (rows := caught.step()):
-            done += rows
+        came, self._seen = end - max(self._seen, caught.at), end
+        done = batches = 0
+        while done < came or (done < came + self._lag and batches < BATCHES):
+            rows = caught.step()
+            if not rows:
+                break
+            done, batches = done + rows, batches + 1
         return caught.behind == 0
 
     def stay(self, entry: Change) -> None:

@@ -190,7 +190,7 @@ class Learner:
         spans = tuple(held)
         return CatchUp(
             base, self._load(base), cutoff, spans, self.storage, self.safety, copies=self.copies,
-            first=self.join.first, loosened=lived_through(self.alarms, spans),
+            first=self.join.first, loosened=lived_through(self.alarms, spans), recalibrate=self._recalibrate,
         )  # fmt: skip
 
     def succeed(self, caught: CatchUp, entry: int, now: float) -> None:
@@ -211,7 +211,7 @@ class Learner:
         self.alarms = [*self.alarms, *alarms][-ALARMS:]
         self.copies = [*self.copies, (start, end)] if end > start else self.copies
         delta = dump_delta(caught.delta())
-        self._begin(None)
+        self._begin(None, caught.calibration.state())
         self._teacher.pending, self._teacher.rejected = caught.teacher.pending, caught.teacher.rejected
         self._commit(Changes(clear=(*MODEL_TABLES, RECALL, LOOSE)) | Changes(delta), end, now)
 

@@ -39,8 +39,8 @@ class Pace:
     follow : float
         How often the registry is looked at for a version that was published or rolled back elsewhere.
     lag : int
-        A fit that is published learns what came since its cut-off before it is served: so many examples at a time
-        between ticks, and the last so many in one go with the swap.
+        A fit that is published learns what came since its cut-off before it is served: so many examples more than came
+        in, between two ticks.
 
     Raises `ConfigError` for a value out of range.
 
@@ -53,7 +53,7 @@ class Pace:
     snapshot: float = 600.0
     keep: int = 20
     follow: float = 0.1
-    lag: int = 5_000
+    lag: int = 1_000
 
     def __post_init__(self) -> None:
         _positive(self, "tick", "snapshot", "follow")
