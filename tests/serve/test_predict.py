@@ -12,7 +12,8 @@ import pytest
 
 from nearline import Fixed, GLMix, Random, Schema
 from nearline.serve import Limits
-from nearline.store import Overloaded
+from nearline.store import Overloaded, Recorder
+from nearline.store._packed import Packer
 
 ARROW = {"Content-Type": "application/vnd.apache.arrow.stream"}
 
@@ -63,6 +64,29 @@ def test_predictions_are_durable_before_they_leave(client: Any, service: Any, ro
     margins = [np.log(p["probability"] / (1 - p["probability"])) for p in found]
     np.testing.assert_allclose([r["score"] for r in recorded], margins, rtol=1e-9)
     assert [r["propensity"] for r in recorded] == [None, None]
+
+
+class Kept:
+    """Keeps what is handed over to a recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.parts = recorder, list[Any]()
+
+    def submit(self, n: int, columns: Any, done: Any) -> int:
+        self.parts.append((n, columns))
+        return self.recorder.submit(n, columns, done)
+
+
+def test_what_usual_requests_hand_over_is_laid_out_without_arrow(client: Any, service: Any, row: Any) -> None:
+    recorder, log = service.predictions, service.predictions_log
+    service.predictions = kept = Kept(recorder)
+    known = row | {"tags": "red"}
+    client.predict(known, known)
+    client.predict(known | {"member": 3, "ad": "ad1"})
+    service.predictions = recorder
+    packed = Packer(log.schema, {"prediction_id": service.run.column}).pack(0, kept.parts)
+    assert packed is not None
+    assert pa.Table.from_batches([packed.batch]).equals(log.read(0))
 
 
 def test_ids_count_on_over_requests(client: Any, row: Any) -> None:
