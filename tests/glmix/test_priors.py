@@ -378,3 +378,18 @@ def test_refreshing_leaves_posteriors_that_noise_made_less_sure_than_the_old_pri
     V = unpack(model.block("user").cov[:80])
     assert np.linalg.eigvalsh(V).min() > 0
     assert np.isfinite(model.decision_function(data)).all()
+
+
+def test_what_learns_from_many_events_is_insured_against_change_unless_half_lives_are_not_wanted() -> None:
+    rng = np.random.default_rng(0)
+    rows = 20_000
+    who, a = rng.integers(0, 2_000, rows), rng.normal(size=rows)
+    y = (rng.random(rows) < 1 / (1 + np.exp(-0.5 * a))).astype(float)
+    data = {"user": who, "a": a, "b": a, "y": y, "t": np.arange(rows, dtype=float), "w": np.ones(rows)}
+    model = GLMix(SCHEMA, Fixed("a"), [Random("user")])
+    beliefs = model.learn_priors(data, rounds=1).beliefs
+    assert beliefs["fixed"].forgetting.half_life == pytest.approx(8.0 * (rows - 1))
+    # Ten events each: they follow a change anyway.
+    assert beliefs["user"].forgetting.half_life is None
+    again = GLMix(SCHEMA, Fixed("a"), [Random("user")]).learn_priors(data, rounds=1, half_lives=False).beliefs
+    assert again["fixed"].forgetting.half_life is None
