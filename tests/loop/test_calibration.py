@@ -90,7 +90,7 @@ def test_what_is_served_is_mapped_and_the_ledger_holds_both(mended) -> None:
     assert loop.live.recalibrated
     # the learner's own map is set by hand: that a map is switched on by evidence is tested where it is learned
     loop.learner.calibration._found._switch.on = True
-    loop.learner.calibration._found._all.mean = np.array([-0.5, 0.7, 0.7])
+    loop.learner.calibration._found._all.mean = np.array([[-0.5, 0.7, 0.7]])
     happened(loop, predict(loop, rows(rng.integers(0, 10, 20).tolist())), rng.integers(0, 2, 20).astype(float))
     turn(loop)
     curve = loop.learner.calibration.curve

@@ -14,7 +14,7 @@ from scipy import optimize
 from nearline import ConfigError, DataError, StateError
 from nearline.recalibrate import RecalibrationSettings, Recalibrator
 from nearline.recalibrate._curve import FLOOR, basis
-from nearline.recalibrate._solve import posterior
+from nearline.recalibrate._solve import Problem, posteriors
 
 SETTINGS = RecalibrationSettings()
 DAY = 86_400.0
@@ -140,14 +140,14 @@ def test_half_of_what_was_learned_counts_after_a_half_life() -> None:
     truth, label = world(6, 2_000)
     found = Recalibrator(replace(SETTINGS, half_life=DAY))
     found.observe(label, 2 * truth)
-    before = found._all.precision.copy()
-    pull = before @ (found._all.mean - found._all.prior_mean)
+    prior, identity = np.diag(np.array([SETTINGS.level, SETTINGS.slope, SETTINGS.slope]) ** -2.0), [0.0, 1.0, 1.0]
+    before = found._all.precision[0].copy()
+    pull = before @ (found._all.mean[0] - identity)
     found._forget(DAY)
-    prior = found._all.prior_precision
-    np.testing.assert_allclose(found._all.precision - prior, (before - prior) / 2)
-    np.testing.assert_allclose(found._all.precision @ (found._all.mean - found._all.prior_mean), pull / 2)
+    np.testing.assert_allclose(found._all.precision[0] - prior, (before - prior) / 2)
+    np.testing.assert_allclose(found._all.precision[0] @ (found._all.mean[0] - identity), pull / 2)
     found._forget(DAY / 2)
-    np.testing.assert_allclose(found._all.precision - prior, (before - prior) / 2)
+    np.testing.assert_allclose(found._all.precision[0] - prior, (before - prior) / 2)
 
 
 def test_resumed_equals_never_stopped_to_the_bit() -> None:
@@ -184,7 +184,9 @@ def test_bounds_are_met_as_by_a_solver_with_bounds() -> None:
     rng = np.random.default_rng(9)
     phi, label = rng.normal(size=(200, 3)), rng.integers(0, 2, 200).astype(float)
     lower = np.array([-np.inf, 0.3, -0.2])
-    theta, precision = posterior(np.zeros(3), np.eye(3), phi, np.zeros(200), label, np.ones(200), lower)
+    code = np.zeros(200, np.int64)
+    problem = Problem(np.zeros((1, 3)), np.eye(3)[None], lower[None], phi, np.zeros(200), label, np.ones(200), code)
+    (theta,), (precision,) = posteriors(problem)
 
     def objective(at: np.ndarray) -> float:
         eta = phi @ at
@@ -193,6 +195,24 @@ def test_bounds_are_met_as_by_a_solver_with_bounds() -> None:
     best = optimize.minimize(objective, np.array([0, 0.3, 0]), bounds=[(None, None), (0.3, None), (-0.2, None)])
     np.testing.assert_allclose(theta, best.x, atol=1e-4)
     assert (np.linalg.eigvalsh(precision) > 1).all()
+
+
+def test_many_problems_at_once_are_each_its_own() -> None:
+    rng = np.random.default_rng(10)
+    phi, label, weight = rng.normal(size=(300, 3)), rng.integers(0, 2, 300).astype(float), rng.gamma(1.0, size=300)
+    code = rng.integers(0, 12, 300)
+    mean, lower = rng.normal(0, 0.1, (12, 3)), np.tile([-np.inf, -0.1, -np.inf], (12, 1))
+    precision = np.tile(np.eye(3) * 2, (12, 1, 1))
+    theta, curvature = posteriors(Problem(mean, precision, lower, phi, np.zeros(300), label, weight, code))
+    for k in range(12):
+        own = code == k
+        alone = Problem(
+            mean[k : k + 1], precision[:1], lower[:1], phi[own], np.zeros(own.sum()), label[own], weight[own],
+            np.zeros(own.sum(), np.int64),
+        )  # fmt: skip
+        expected, spread = posteriors(alone)
+        np.testing.assert_allclose(theta[k], expected[0], atol=1e-10)
+        np.testing.assert_allclose(curvature[k], spread[0], rtol=1e-8, atol=1e-8)
 
 
 def test_nothing_is_learned_of_nothing() -> None:

@@ -1,50 +1,57 @@
-"""What is known of the maps: of all examples, and of each segment's deviation from it."""
+"""What is known of the maps: of the one of all examples, or of every segment's deviation from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.recalibrate._curve import FLOOR, IDENTITY
-from nearline.recalibrate._solve import posterior
+from nearline.recalibrate._curve import FLOOR
+from nearline.recalibrate._solve import Problem, posteriors
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
-@dataclass
-class Belief:
-    """A Gaussian over the three coefficients of a map, or of a deviation, that forgets towards its prior.
+class Beliefs:
+    """Gaussians over the three coefficients of maps, or of deviations, with one prior, towards which they forget.
 
     With discount γ the evidence counts γ times: J ← J₀ + γ (J − J₀), J (θ − m₀) ← γ J (θ − m₀).
+
+    Attributes
+    ----------
+    mean, precision
+        θ (S, 3) and J (S, 3, 3); the prior's for those that have learned nothing.
     """
 
-    prior_mean: Floats
-    prior_precision: Floats
-    mean: Floats = field(default_factory=lambda: np.zeros(0))
-    precision: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    def __init__(self, mean: Floats, deviation: Floats, size: int = 0) -> None:
+        self._mean, self._precision = mean, np.diag(deviation**-2.0)
+        self.mean, self.precision = np.zeros((0, 3)), np.zeros((0, 3, 3))
+        self.grow(size)
 
-    @classmethod
-    def at(cls, mean: Floats, deviation: Floats) -> Self:
-        """N(mean, diag(deviation²))."""
-        precision = np.diag(deviation**-2.0)
-        return cls(mean, precision, mean.copy(), precision.copy())
+    def grow(self, size: int) -> None:
+        """Begin further ones at the prior, until there are so many."""
+        more = size - len(self.mean)
+        self.mean = np.concatenate([self.mean, np.tile(self._mean, (more, 1))])
+        self.precision = np.concatenate([self.precision, np.tile(self._precision, (more, 1, 1))])
 
     def forget(self, keep: float) -> None:
         """Let the evidence count `keep` times."""
-        if keep == 1.0:
-            return
-        pull = keep * self.precision @ (self.mean - self.prior_mean)
-        self.precision = self.prior_precision + keep * (self.precision - self.prior_precision)
-        self.mean = self.prior_mean + np.linalg.solve(self.precision, pull)
+        pull = keep * np.einsum("sij,sj->si", self.precision, self.mean - self._mean)
+        self.precision = self._precision + keep * (self.precision - self._precision)
+        self.mean = self._mean + np.linalg.solve(self.precision, pull[:, :, None])[:, :, 0]
 
-    def learn(self, phi: Floats, offset: Floats, label: Floats, weight: Floats, base: Floats) -> None:
-        """Take a batch; the slopes of `base` plus what is learned stay at the floor or above."""
-        lower = np.array([-np.inf, FLOOR - base[1], FLOOR - base[2]])
-        self.mean, self.precision = posterior(self.mean, self.precision, phi, offset, label, weight, lower)
+    def learn(self, phi: Floats, offset: Floats, label: Floats, weight: Floats, code: Ints, base: Floats) -> None:
+        """Take the rows (n) of a batch, of which row i belongs to `code[i]`.
+
+        The slopes of `base` plus what is learned stay at the floor or above.
+        """
+        touched, code = np.unique(code, return_inverse=True)
+        lower = np.broadcast_to(np.array([-np.inf, FLOOR - base[1], FLOOR - base[2]]), (len(touched), 3))
+        problem = Problem(self.mean[touched], self.precision[touched], lower, phi, offset, label, weight, code)
+        self.mean[touched], self.precision[touched] = posteriors(problem)
 
     def state(self) -> dict[str, Any]:
         """For JSON, to the bit."""
@@ -52,15 +59,6 @@ class Belief:
 
     def restore(self, state: Mapping[str, Any]) -> Self:
         """What `state` was of."""
-        self.mean, self.precision = np.array(state["mean"]), np.array(state["precision"])
+        self.mean = np.array(state["mean"], np.float64).reshape(-1, 3)
+        self.precision = np.array(state["precision"], np.float64).reshape(-1, 3, 3)
         return self
-
-
-def of_all(level: float, slope: float) -> Belief:
-    """The map of all examples, at first the identity."""
-    return Belief.at(IDENTITY.copy(), np.array([level, slope, slope]))
-
-
-def of_segment(deviation: float) -> Belief:
-    """A segment's deviation from it, at first none."""
-    return Belief.at(np.zeros(3), np.full(3, deviation))

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearline._confidence import Bounds
 from nearline._errors import DataError, StateError
-from nearline.recalibrate._belief import Belief, of_all, of_segment
-from nearline.recalibrate._curve import Curve, basis, mapped, rising
+from nearline.recalibrate._belief import Beliefs
+from nearline.recalibrate._curve import IDENTITY, Curve, basis, mapped, rising
 from nearline.recalibrate._settings import RecalibrationSettings
 from nearline.recalibrate._switch import Switch
 
@@ -46,8 +46,8 @@ class Recalibrator:
 
     def __init__(self, settings: RecalibrationSettings) -> None:
         self.settings = settings
-        self._all = of_all(settings.level, settings.slope)
-        self._segments: dict[str, Belief] = {}
+        self._all = Beliefs(IDENTITY, np.array([settings.level, settings.slope, settings.slope]), size=1)
+        self._segments, self._numbers = Beliefs(np.zeros(3), np.full(3, settings.segment)), dict[str, int]()
         self._switch = Switch(settings.bound, settings.alpha, settings.window)
         self._time: float | None = None
         self.examples = 0
@@ -64,8 +64,8 @@ class Recalibrator:
 
     def coefficients(self, segment: str | None = None) -> tuple[float, float, float]:
         """θ = (a, b, c) of a segment, of all where it is not known; (0, 1, 1) is the identity."""
-        known = self._segments.get(segment) if segment is not None else None
-        a, b, c = rising(self._all.mean if known is None else self._all.mean + known.mean).tolist()
+        known = None if segment is None else self._numbers.get(segment)
+        a, b, c = rising(self._all.mean[0] + (0.0 if known is None else self._segments.mean[known])).tolist()
         return a, b, c
 
     def transform(self, margin: ArrayLike, segment: ArrayLike | None = None) -> Floats:
@@ -113,39 +113,40 @@ class Recalibrator:
 
     def _theta(self, segment: ArrayLike | None, n: int) -> Floats:
         """θ of each row, (n, 3)."""
-        if segment is None or not self._segments:
-            return np.broadcast_to(rising(self._all.mean), (n, 3))
-        names, code = np.unique(np.asarray(segment, np.str_), return_inverse=True)
-        return np.array([self.coefficients(name) for name in names.tolist()]).reshape(-1, 3)[code]
+        if segment is None or not self._numbers:
+            return np.broadcast_to(rising(self._all.mean[0]), (n, 3))
+        known = np.concatenate([self._segments.mean, np.zeros((1, 3))])
+        return rising(self._all.mean[0] + known[self._codes(np.asarray(segment, np.str_))])
+
+    def _codes(self, names: NDArray[np.str_]) -> Rows:
+        """Number of each row's segment (n), −1 where it is not known."""
+        different, code = np.unique(names, return_inverse=True)
+        return np.array([self._numbers.get(name, -1) for name in different.tolist()], np.int64)[code]
 
     def _forget(self, time: float) -> None:
         if self._time is not None and self.settings.half_life is not None and time > self._time:
             keep = 0.5 ** ((time - self._time) / self.settings.half_life)
-            for belief in (self._all, *self._segments.values()):
-                belief.forget(keep)
+            self._all.forget(keep)
+            self._segments.forget(keep)
         self._time = time if self._time is None else max(time, self._time)
 
     def _learn(self, y: Floats, eta: Floats, w: Floats, names: NDArray[np.str_] | None) -> None:
-        phi = basis(eta)
+        phi, offset, none = basis(eta), np.zeros(len(y)), np.zeros(len(y), np.int64)
         if names is None:
-            self._all.learn(phi, np.zeros(len(y)), y, w, np.zeros(3))
+            self._all.learn(phi, offset, y, w, none, np.zeros(3))
             return
-        parts = {name: np.flatnonzero(names == name) for name in np.unique(names).tolist()}
-        for name in parts.keys() - self._segments.keys():
-            self._segments[name] = of_segment(self.settings.segment)
-        offset = np.zeros(len(y))
-        for name, rows in parts.items():
-            offset[rows] = phi[rows] @ self._segments[name].mean
-        self._all.learn(phi, offset, y, w, np.zeros(3))
-        for name, rows in parts.items():
-            part, base = phi[rows], self._all.mean
-            self._segments[name].learn(part, part @ base, y[rows], w[rows], base)
+        for name in np.unique(names).tolist():
+            self._numbers.setdefault(name, len(self._numbers))
+        self._segments.grow(len(self._numbers))
+        code = self._codes(names)
+        self._all.learn(phi, np.einsum("nd,nd->n", phi, self._segments.mean[code]), y, w, none, np.zeros(3))
+        self._segments.learn(phi, phi @ self._all.mean[0], y, w, code, self._all.mean[0])
 
     def state(self) -> dict[str, Any]:
         """All it remembers, for JSON."""
         return {
             "version": _VERSION, "settings": asdict(self.settings), "examples": self.examples, "time": self._time,
-            "all": self._all.state(), "segments": {name: found.state() for name, found in self._segments.items()},
+            "all": self._all.state(), "names": list(self._numbers), "segments": self._segments.state(),
             "switch": self._switch.state(),
         }  # fmt: skip
 
@@ -161,9 +162,8 @@ class Recalibrator:
         found = cls(settings)
         found.examples, found._time = state["examples"], state["time"]
         found._all.restore(state["all"])
-        found._segments = {
-            name: of_segment(settings.segment).restore(held) for name, held in state["segments"].items()
-        }  # fmt: skip
+        found._segments.restore(state["segments"])
+        found._numbers = {name: number for number, name in enumerate(state["names"])}
         found._switch.restore(state["switch"])
         return found
 
