@@ -12,7 +12,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiments import _draw, _estimate, _reference, _results, _serve, _simulation
+from experiments import _draw, _estimate, _reference, _results, _serve, _simulation, _slices
 from nearline import Fixed, Forgetting, GLMix, Numeric, Prior, Random, Schema
 from nearline.glmix import _fold
 
@@ -117,3 +117,30 @@ def test_the_same_numbers_make_the_same_figure_to_the_byte(tmp_path: Path) -> No
         found.append((tmp_path / folder / "f.svg").read_bytes())
     assert found[0] == found[1]
     assert b"<svg" in found[0]
+
+
+def test_a_warm_start_fits_the_slice_alone_and_keeps_the_absent() -> None:
+    model = GLMix(Schema(label="y"), random=[Random("user")])
+    model.fit({"user": [1, 1, 2, 2, 2], "y": [1, 1, 0, 0, 1]})
+    at = model.encoder.entity_codes("user")
+    block, absent = model.block("user"), model.block("user").mean[at[2]].copy()
+    part = model.design({"user": [1, 1, 1, 1], "y": [0, 1, 0, 0]}, learn=True)[0]
+    _slices.warm_start(model, part)
+    alone = GLMix(Schema(label="y"), random=[Random("user")])
+    alone.fit({"user": [1, 1, 1, 1], "y": [0, 1, 0, 0]})
+    assert block.mean[at[2]] == absent
+    assert block.mean[at[1]] == pytest.approx(alone.block("user").mean[0], abs=1e-2)
+
+
+def test_drawn_means_are_those_of_whole_clusters() -> None:
+    rng = np.random.default_rng(0)
+    loss = {"stale": rng.random(60), "refit": rng.random(60)}
+    run = _slices.Run(loss, cluster=np.repeat(np.arange(3), [10, 20, 30]))
+    drawn = run.drawn_means(200)
+    possible = {
+        round(float(np.average(loss["stale"], weights=np.repeat(times, [10, 20, 30]))), 9)
+        for times in np.ndindex(4, 4, 4)
+        if sum(times) == 3
+    }
+    assert {round(value, 9) for value in drawn["stale"].tolist()} <= possible
+    assert len(set(drawn["stale"].tolist())) > 3

@@ -19,6 +19,7 @@ NEEDED = {
         "drift_gain_over_refit",
         "time_ratio_10",
     },
+    "incremental_recsys": {"gain_captured", "speedup_last_slice", "gain_over_warm_start", "gain_over_window"},
     "gdmix_ladder": {"max_abs_gap_to_published", "auc_learned_priors"},
     "deep_ladder": {"auc_network", "auc_users", "auc_users_movies", "auc_learned_priors"},
     "tune": {"gap_to_best_search"},
@@ -38,8 +39,9 @@ def _movielens() -> bool:
 def test_a_script_ends_with_its_bars(name: str) -> None:
     if name.startswith("deep"):
         pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
-    if name == "tune" and not all((Path(os.environ["NEARLINE_DATA"]) / part).is_dir() for part in TUNED):
-        pytest.skip("needs MovieLens-1M, Bank Marketing and Elec2 where NEARLINE_DATA points")
+    wanted = {"tune": TUNED, "incremental_recsys": TUNED[:2]}.get(name, ())
+    if not all((Path(os.environ["NEARLINE_DATA"]) / part).is_dir() for part in wanted):
+        pytest.skip(f"needs {', '.join(wanted)} where NEARLINE_DATA points")
     page = (ROOT / "docs/results.md").read_bytes()
     command = [sys.executable, str(ROOT / f"experiments/{name}.py"), "--quick", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
@@ -62,6 +64,9 @@ def _sane(name: str, values: dict[str, float]) -> None:
         assert values["auc_learned_priors"] > 0.55
     elif name == "tune":
         assert values["gap_to_best_search"] < 0.05
+    elif name == "incremental_recsys":
+        assert values["gain_captured"] > 0.5
+        assert values["speedup_last_slice"] > 0.5
     else:
         assert values["max_abs_gap_to_published"] < 0.1
         assert values["auc_learned_priors"] > values["auc_users_movies"]
