@@ -36,7 +36,7 @@ def relearn(teacher: Teacher, recall: Recall, predictions: Log, batch: Any, at: 
     The rows to learn and to undo are those of the batch; what the model takes of them is the teacher's to say.
     """
     joined, settled = as_settled(batch)
-    known = np.flatnonzero(joined.prediction >= predictions.first)
+    known = np.flatnonzero((joined.prediction >= predictions.first) & (joined.prediction < predictions.end))
     taken = predictions.take(joined.prediction[known])
     taught = teacher.teach(joined, settled, taken, known, recall.get(joined.prediction))
     recall.set(joined.prediction[taught.learned], at + taught.learned)
