@@ -15,6 +15,7 @@ from nearline._errors import ConfigError
 from nearline.cli import _progress, _training
 from nearline.cli._training import Candidate
 from nearline.config import Config, learn_priors
+from nearline.deep import NetworkGLMix
 from nearline.glmix import GLMix
 from nearline.glmix._links import by_name
 from nearline.loop import Committed, History
@@ -91,8 +92,11 @@ def _require_apart(config: Config, table: Any, ledger: History) -> None:
 
 def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GLMix, dict[str, float]]:
     """A model that has learned the tables event by event, one after the other, and its loss while it did so."""
-    settings = config.tables.fit
+    settings, network = config.tables.fit, config.tables.fixed.network
     model = config.model()
+    if isinstance(model, NetworkGLMix) and network is not None:
+        say("training the network", 0.0)
+        model.fit_network(tables, epochs=network.epochs)
     if settings.learn_priors:
         say("priors", 0.0)
         recent = max((_newest(table, settings.prior_rows) for table in reversed(tables)), key=len)

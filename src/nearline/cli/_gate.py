@@ -15,6 +15,7 @@ from nearline import config as configs
 from nearline._errors import StateError
 from nearline.cli import _progress
 from nearline.config import Config
+from nearline.deep import load_model
 from nearline.gate import Check, Verdict
 from nearline.glmix import GLMix
 from nearline.loop import Committed, Cost, Cutoff, judge, judge_held_out
@@ -52,7 +53,7 @@ def judged(config: Config, registry: Registry, version: Version, quiet: bool) ->
     if live is None or not (ledger / "examples").exists():
         return None
     paths = [registry.path(name) for name in (live.version, version)]
-    models = [GLMix.load(path) for path in paths]
+    models = [load_model(path) for path in paths]
     with (
         Log.open(ledger / "predictions", predictions_of(models[0]), read_only=True) as predictions,
         Log.open(ledger / "examples", EXAMPLES, read_only=True) as examples,

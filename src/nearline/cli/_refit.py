@@ -10,6 +10,7 @@ from nearline._errors import StateError
 from nearline.cli import _progress, _training
 from nearline.cli._training import Candidate
 from nearline.config import Config
+from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.loop import Committed, History, refit
 from nearline.store import Record, Registry, Version
@@ -50,7 +51,7 @@ def candidate(config: Config, registry: Registry, model: GLMix, live: Record) ->
                 f"nothing to re-fit on: of the examples after version {whole.version} (from {start} on) none is left "
                 f"besides the newest {config.tables.training.judge} that [training] judge keeps for the gate"
             )
-        base = GLMix.load(registry.path(whole.version))
+        base = load_model(registry.path(whole.version))
         found = refit(
             base, _training.trained_on(config, ledger.table(base, start, end)), fixed=config.tables.refit.fixed
         )

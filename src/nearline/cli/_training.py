@@ -17,6 +17,7 @@ from rich.console import Console
 from nearline._errors import Conflict, StateError
 from nearline.cli import _gate, _own
 from nearline.config import Config
+from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.loop import Committed, History
 from nearline.store import Registry, Version
@@ -74,7 +75,7 @@ def live_model(registry: Registry, file: Path) -> GLMix:
     live = registry.live()
     if live is None:
         raise StateError(f"{registry.folder} has no published version; make one with: nearline fit {file}")
-    return GLMix.load(registry.path(live.version))
+    return load_model(registry.path(live.version))
 
 
 def trained_on(config: Config, table: Any) -> Any:

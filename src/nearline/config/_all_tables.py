@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nearline.config._deep_tables import DeepTable
 from nearline.config._gate_table import GateTable
 from nearline.config._live_tables import (
     ChangeTable,
@@ -50,4 +51,5 @@ class Tables(Table, frozen=True, kw_only=True):
     recalibrate: RecalibrateTable = RecalibrateTable()
     training: TrainingTable = TrainingTable()
     refit: RefitTable = RefitTable()
+    deep: DeepTable = DeepTable()
     serve: ServeTable = ServeTable()

@@ -15,8 +15,10 @@ import msgspec
 import numpy as np
 
 from nearline._errors import ConfigError, DataError
-from nearline.config import _data, _learning, _running
+from nearline.config import _data, _deep, _learning, _running
 from nearline.config._all_tables import Tables
+from nearline.config._deep import Training
+from nearline.config._deep_tables import DeepTable
 from nearline.config._explain import explain
 from nearline.config._running import Running
 from nearline.config._tables import (
@@ -67,14 +69,36 @@ class Config:
         return Schema(table.label, table.time, table.id, table.weight, table.offset, kinds)
 
     def model(self) -> GLMix:
-        """A new model that has learned nothing."""
+        """A new model that has learned nothing; on a network, where there is a `[fixed.network]`."""
+        network = self.tables.fixed.network
+        if network is None:
+            return self.linear()
+        with self._at(""):
+            return _deep.on_network(network, self._made(self._fixed(())), self.tables.fixed.on)
+
+    def linear(self) -> GLMix:
+        """The model whose fixed effect is linear, whether or not there is a network: it reads the same columns."""
+        return self._made(self._fixed(self.tables.fixed.on))
+
+    def _made(self, fixed: Fixed) -> GLMix:
         settings = self.tables.model
-        schema, fixed, random = self.schema(), self._fixed(), self._random()
+        schema, random = self.schema(), self._random()
         with self._at(""):
             return GLMix(
                 schema, fixed, random, link=settings.link, mode=settings.mode, dtype=settings.dtype,
                 dispersion=settings.dispersion, threads=settings.threads,
             )  # fmt: skip
+
+    def deep(self) -> Training:
+        """How the network goes on being trained, as `[deep]` says."""
+        with self._at(""):
+            if self.tables.fixed.network is not None:
+                _deep.check(self.tables.fixed.network, self.schema(), self.tables.fixed.on)
+            elif self.tables.deep != DeepTable():
+                raise ConfigError(
+                    "[deep] trains a network, and there is none: add [fixed.network], or leave [deep] out"
+                )
+            return _deep.training(self.tables.deep, self.tables.model.link)
 
     def table(self, rows: int | None = None) -> Any:
         """The events as a `pyarrow.Table`: at most `rows` of them, in order of time where `[data] sort` asks for it."""
@@ -95,13 +119,18 @@ class Config:
 
     def metrics(self) -> list[Named]:
         """Further metrics of the backtest."""
-        keys = [str(key_of(block)) for block in self.model().blocks]
+        keys = [str(key_of(block)) for block in self.linear().blocks]
         with self._at("[backtest] metrics"):
             return [named(name, self.tables.model.link, keys) for name in self.tables.backtest.metrics]
 
     def backtest(self, table: Any = None, progress: Callable[[str, float], None] | None = None) -> Backtest:
         """Progressive validation of `table` (by default the file's own), as `[backtest]` says."""
         settings = self.tables.backtest
+        if self.tables.fixed.network is not None:
+            raise ConfigError(
+                f"{self.file}: a backtest replays linear models; leave [fixed.network] out, or compare as they "
+                "serve, with [deep] shadow"
+            )
         table = self.table() if table is None else table
         model = self.model()
         design, _ = model.design(table, learn=True)
@@ -166,11 +195,11 @@ class Config:
             raise DataError("the table has no such column", column=name, fix="correct [backtest] truth or leave it out")
         return np.asarray(table[name], dtype=np.float64)
 
-    def _fixed(self) -> Fixed:
+    def _fixed(self, on: Sequence[str]) -> Fixed:
         table = self.tables.fixed
         with self._at("[fixed]"):
             return Fixed(
-                *table.on, intercept=table.intercept, free_intercept=table.free_intercept, **_posterior(table),
+                *on, intercept=table.intercept, free_intercept=table.free_intercept, **_posterior(table),
                 **_beliefs(table),
             )  # fmt: skip
 
@@ -202,7 +231,7 @@ class Config:
             return Variant(table.name, table.learns, table.every, table.refit, table.recalibrate)
 
     def _check_adjust(self) -> None:
-        model = self.model()
+        model = self.linear()
         for place, priors in (("fit", self.tables.fit.priors), ("backtest", self.tables.backtest.priors)):
             with self._at(f"[{place}.priors.adjust]"):
                 for name in _learning.adjustments(priors):
@@ -256,6 +285,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
     config._check_adjust()
+    config.deep()
     config.variants()
     config.metrics()
     config.running()

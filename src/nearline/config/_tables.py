@@ -116,8 +116,31 @@ class ForgettingTable(Table, frozen=True):
     walk_per_day: PerColumn = {}
 
 
+class NetworkTable(Table, frozen=True):
+    """`[fixed.network]`: a network on the columns of `[fixed] on`, as `nearline.deep.Network`.
+
+    Sizes that a kind of network does not have are refused; None is the kind's own default.
+    """
+
+    kind: Literal["mlp", "dcn", "dlrm"] = "mlp"
+    hidden: tuple[int, ...] | None = None
+    embedding: int = 16
+    cross_layers: int | None = None
+    rank: int | None = None
+    bottom: tuple[int, ...] | None = None
+    top: tuple[int, ...] | None = None
+    epochs: int = 3
+    rule: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    embedding_rate: float = 0.02
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    seed: int = 0
+    device: str = "cpu"
+
+
 class FixedTable(Table, frozen=True):
-    """`[fixed]`: as `nearline.Fixed`."""
+    """`[fixed]`: as `nearline.Fixed`; with a `network`, that on the same columns."""
 
     on: tuple[str, ...] = ()
     intercept: bool = True
@@ -126,6 +149,7 @@ class FixedTable(Table, frozen=True):
     rank: int = 16
     prior: PriorTable | None = None
     forgetting: ForgettingTable | None = None
+    network: NetworkTable | None = None
 
 
 class RandomTable(Table, frozen=True):

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from nearline.deep import _torch
 from nearline.deep._architecture import DCN, DLRM, MLP, Custom, InputShape, custom
 from nearline.deep._information import Information
+from nearline.deep._network_glmix import RECORDED, NetworkGLMix, load_model
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
 from nearline.deep._prior import Laplace
+from nearline.deep._rows import NetworkRows, rows_of
 
 if TYPE_CHECKING:
     from nearline.deep._glmix import Calibration, DeepGLMix, Fitted
@@ -28,6 +30,7 @@ __all__ = [
     "DCN",
     "DLRM",
     "MLP",
+    "RECORDED",
     "Calibration",
     "Custom",
     "DeepGLMix",
@@ -37,6 +40,8 @@ __all__ = [
     "Inputs",
     "Laplace",
     "Network",
+    "NetworkGLMix",
+    "NetworkRows",
     "Optimiser",
     "Passes",
     "Retrained",
@@ -44,7 +49,9 @@ __all__ = [
     "Updated",
     "Window",
     "custom",
+    "load_model",
     "retrain",
+    "rows_of",
 ]
 
 # What needs torch arrives when it is first used, so that a clear error can name the extra.

@@ -51,6 +51,31 @@ def calibrated(logit: Floats, design: Design, link: str) -> Calibration:
     return Calibration(float(fit.theta[0]), float(fit.theta[1]))
 
 
+def fit_network(
+    network: Network, table: Any, *, epochs: int = 3, held_out: float = 0.1, warm: bool = False
+) -> tuple[Trained, Calibration]:
+    """Fit a network, and the calibration of what it says of rows that it has not learned yet.
+
+    Parameters
+    ----------
+    held_out
+        Last part of the table that measures the calibration before the network learns it too, in one pass; 0 leaves
+        the network's logit as it is.
+    warm
+        Go on from the weights that the network has.
+    """
+    if not 0 <= held_out < 1:
+        raise ConfigError(f"fit(held_out=...) is a part of the table in [0, 1), got {held_out!r}")
+    first = table.num_rows - int(held_out * table.num_rows)
+    trained = network.fit(table.slice(0, first), epochs=epochs, warm=warm)
+    if first == table.num_rows:
+        return trained, Calibration()
+    last, _ = network.design(table.slice(first), learn=True)
+    found = calibrated(network.decision_function(last) - last.offset, last, network.link)
+    network.partial_fit(last)
+    return trained, found
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """What `DeepGLMix.fit` did, part by part."""
@@ -130,17 +155,8 @@ class DeepGLMix(Scoring):
             Last part of the table that measures the calibration before the network learns it too, in one pass; 0
             leaves the network's logit as it is.
         """
-        if not 0 <= held_out < 1:
-            raise ConfigError(f"fit(held_out=...) is a part of the table in [0, 1), got {held_out!r}")
         table = read_table(table)
-        first = table.num_rows - int(held_out * table.num_rows)
-        trained = self.network.fit(table.slice(0, first), epochs=epochs)
-        self.calibration = Calibration()
-        if first < table.num_rows:
-            last, _ = self.network.design(table.slice(first), learn=True)
-            logit = self.network.decision_function(last) - last.offset
-            self.calibration = calibrated(logit, last, self.link)
-            self.network.partial_fit(last)
+        trained, self.calibration = fit_network(self.network, table, epochs=epochs, held_out=held_out)
         return Fitted(trained, self.calibration, self.effects.fit(self.design(table, learn=True)[0], cycles=cycles))
 
     def learn_priors(self, table: Any, **options: Any) -> LearnedPriors:

@@ -148,6 +148,11 @@ class Network(Updating):
         self.steps = Steps(self.module, self.optimiser)
 
     @property
+    def trained(self) -> bool:
+        """Whether a table has said what the columns are, so that rows can be scored."""
+        return self._map is not None
+
+    @property
     def inputs(self) -> InputMap:
         """Which slot is which input, once a table has said what the columns are."""
         if self._map is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearline._errors import StateError
 from nearline.deep._architecture import Architecture
+from nearline.deep._kinds import PAIR
 from nearline.deep._network import Network
 from nearline.glmix import GLMix
 from nearline.glmix._save import ASIDE, MANIFEST, sync
@@ -24,7 +25,7 @@ from nearline.glmix._save import ASIDE, MANIFEST, sync
 if TYPE_CHECKING:
     from nearline.deep._glmix import DeepGLMix
 
-KIND, PREFIX, PARTS = "deep-glmix", "pair-", ("network", "effects")
+PREFIX, PARTS = "pair-", ("network", "effects")
 
 
 def save(model: DeepGLMix, folder: Path) -> Path:
@@ -39,7 +40,7 @@ def save(model: DeepGLMix, folder: Path) -> Path:
         name = PREFIX + _checksum(pair)[:16]
         if not (folder / name).exists():
             pair.rename(folder / name)
-        about = {"kind": KIND, "calibration": asdict(model.calibration), "pair": name}
+        about = {"kind": PAIR, "calibration": asdict(model.calibration), "pair": name}
         manifest = Path(aside) / MANIFEST
         manifest.write_text(json.dumps({**about, "checksum": _of(about)}, indent=1), encoding="utf-8")
         sync(manifest)
@@ -100,7 +101,7 @@ def _read(folder: Path) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StateError(f"{path} is not readable JSON ({error}); restore it from a copy") from None
-    if about.get("kind") != KIND:
+    if about.get("kind") != PAIR:
         raise StateError(f"{folder} holds no DeepGLMix; read it with GLMix.load or Network.load")
     if about.pop("checksum", None) != _of(about):
         raise StateError(f"{path} was altered: its checksum does not match; restore it from a copy")

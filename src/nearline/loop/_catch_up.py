@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.features import RowEncoder
+from nearline.deep import rows_of
 from nearline.glmix import Delta, GLMix, Mark, Safety, union
 from nearline.loop import _examples
 from nearline.loop._calibration import Calibration
@@ -201,7 +201,7 @@ def _require(base: Version, fit: GLMix, cutoff: int, storage: Storage) -> None:
             "another ledger"
         )
     recorded = set(storage.predictions.schema.names)
-    missing = [field.name for field in RowEncoder(fit.encoder).arrow if field.name not in recorded]
+    missing = [field.name for field in rows_of(fit).arrow if field.name not in recorded]
     if missing:
         raise StateError(
             f"version {base} reads {missing}, which the ledger of this service does not record; publish it to a new "

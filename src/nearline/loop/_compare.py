@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nearline.deep import load_model
 from nearline.glmix import GLMix
 
 
@@ -15,7 +16,7 @@ def compare(one: Path, other: Path, *, top: int = 5) -> dict[str, Any]:
 
     Effects are matched by name, entities and features by what they are called.
     """
-    before, after = GLMix.load(one), GLMix.load(other)
+    before, after = load_model(one), load_model(other)
     names = {block.name for block in before.blocks}
     return {"effects": [_effect(before, after, b.name, top) for b in after.blocks if b.name in names]}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline.features import RowEncoder
+from nearline.deep import NetworkGLMix, rows_of
 from nearline.glmix import GLMix
 from nearline.schema import key_columns
 from nearline.store import predictions_schema
@@ -16,12 +16,13 @@ from nearline.store import predictions_schema
 
 def columns_of(model: GLMix) -> tuple[str, ...]:
     """Names of the features and keys that a model reads."""
-    return tuple(dict.fromkeys((*key_columns(model.encoder.keys), *model.encoder.features)))
+    deep = model.columns if isinstance(model, NetworkGLMix) else ()
+    return tuple(dict.fromkeys((*key_columns(model.encoder.keys), *model.encoder.features, *deep)))
 
 
 def predictions_of(model: GLMix, recalibrated: bool = False) -> Any:
     """Schema of the predictions log of a model."""
-    columns = {field.name: field.type for field in RowEncoder(model.encoder).arrow}
+    columns = {field.name: field.type for field in rows_of(model).arrow}
     offset, weight = model.schema.offset is not None, model.schema.weight is not None
     return predictions_schema(columns, offset=offset, weight=weight, served=recalibrated)
 
@@ -40,6 +41,8 @@ def events(taken: pa.Table, model: GLMix, label: NDArray[np.float64] | None = No
     found: dict[str, Any] = {name: taken.column(name) for name in columns_of(model)}
     roles = {schema.time: "time", schema.id: "prediction_id", schema.weight: "weight", schema.offset: "offset"}
     found |= {name: taken.column(column) for name, column in roles.items() if name is not None}
+    if isinstance(model, NetworkGLMix):
+        found |= model.recorded(taken)
     if label is not None:
         found[schema.label] = pa.array(label)
     return found

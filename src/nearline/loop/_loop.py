@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import Conflict, NearlineError, StateError
-from nearline.features import RowEncoder
+from nearline.deep import rows_of
 from nearline.gate import ChangeSettings, GuardSettings, HoldOut
 from nearline.glmix import Safety, Scorer
 from nearline.join import Policy
@@ -304,7 +304,7 @@ class Loop:
         scorer = Scorer(replica, str(self.learner.version))
         scorer.remap = self.learner.calibration.curve
         self.shown = scorer, self.learner.stale
-        self.live = Live(scorer, RowEncoder(replica.encoder), "served" in self.storage.predictions.schema.names)
+        self.live = Live(scorer, rows_of(replica), "served" in self.storage.predictions.schema.names)
         self.busiest.clear()
 
     # -- versions -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import Any
 
 from nearline._errors import ConfigError, StateError
+from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.store import Change, Record, Registry, Version
 
@@ -75,7 +76,7 @@ class Versions:
         """The model of a version, not to be changed: the one loaded last is kept for whoever asks again."""
         if self._loaded is None or self._loaded[0] != version:
             self._loaded = None
-            self._loaded = version, GLMix.load(self._registry.path(version))
+            self._loaded = version, load_model(self._registry.path(version))
         return self._loaded[1]
 
     def register(

@@ -1,0 +1,162 @@
+"""The tables of a network, turned into what trains it; nothing here imports torch before a network is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nearline._errors import ConfigError
+from nearline.config._deep_tables import DeepTable
+from nearline.config._tables import NetworkTable
+from nearline.deep import DCN, DLRM, MLP, NetworkGLMix, Optimiser
+from nearline.deep._torch import require
+from nearline.glmix import GLMix
+from nearline.glmix._replay import seconds
+from nearline.schema import Schema
+from nearline.select import Policy, by_name
+
+if TYPE_CHECKING:
+    from nearline.deep._architecture import Architecture
+
+_SIZES = {"mlp": ("hidden",), "dcn": ("hidden", "cross_layers", "rank"), "dlrm": ("bottom", "top")}
+_KINDS: dict[str, Any] = {"mlp": MLP, "dcn": DCN, "dlrm": DLRM}
+_OPTIMISER = ("rule", "learning_rate", "embedding_rate", "weight_decay", "batch_size")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a network goes on being trained.
+
+    Attributes
+    ----------
+    policy, budget, window
+        Which rows of each window of so many examples are trained on.
+    every
+        Seconds between two trainings that `nearline run` starts; None for none.
+    shadow
+        Another policy, whose network is trained beside for comparison.
+    """
+
+    policy: Policy
+    budget: float | int
+    window: int
+    every: float | None
+    seed: int
+    publish: bool
+    shadow: Policy | None
+
+
+def architecture(table: NetworkTable) -> Architecture:
+    """The kind of network, with its sizes.
+
+    Raises
+    ------
+    ConfigError
+        A size that this kind does not have, or that is out of range.
+    """
+    given = {
+        name: getattr(table, name)
+        for name in ("hidden", "cross_layers", "rank", "bottom", "top")
+        if getattr(table, name) is not None
+    }
+    for name in given:
+        if name not in _SIZES[table.kind]:
+            has = ", ".join(_SIZES[table.kind])
+            raise ConfigError(
+                f"[fixed.network] {name}: kind = {table.kind!r} has no such size; it has {has}, embedding"
+            )
+    with _place("[fixed.network]"):
+        made: Architecture = _KINDS[table.kind](embedding=table.embedding, **given)
+    return made
+
+
+def optimiser(table: NetworkTable) -> Optimiser:
+    """Rule and step sizes."""
+    if table.epochs < 1:
+        raise ConfigError(f"[fixed.network] epochs = {table.epochs} must be at least 1")
+    with _place("[fixed.network]"):
+        return Optimiser(**{name: getattr(table, name) for name in _OPTIMISER})
+
+
+def check(table: NetworkTable, schema: Schema, on: tuple[str, ...]) -> None:
+    """Refuse what cannot be trained, before torch is imported.
+
+    Raises
+    ------
+    ConfigError
+        torch is not installed, no column is read, or a setting does not fit.
+    """
+    with _place("[fixed.network]"):
+        require()
+    if not on:
+        raise ConfigError("[fixed.network] needs columns to read: name them in [fixed] on")
+    if schema.offset is not None:
+        raise ConfigError("[schema] offset: the offset is the network's ([fixed.network]); leave one of them out")
+    architecture(table)
+    optimiser(table)
+
+
+def on_network(table: NetworkTable, effects: GLMix, on: tuple[str, ...]) -> NetworkGLMix:
+    """The effects on a network that has learned nothing."""
+    from nearline.deep import Network
+
+    with _place("[fixed.network]"):
+        network = Network(
+            effects.schema, on, architecture=architecture(table), link=effects.link, optimiser=optimiser(table),
+            seed=table.seed, device=table.device,
+        )  # fmt: skip
+        return NetworkGLMix.of(effects, network)
+
+
+def training(table: DeepTable, link: str) -> Training:
+    """What `[deep]` says.
+
+    Raises
+    ------
+    ConfigError
+        Names the field and what it may be.
+    """
+    if isinstance(table.budget, float) and not 0 < table.budget <= 1:
+        raise ConfigError(
+            f"[deep] budget = {table.budget}: a share is above 0 and at most 1; a whole number counts rows"
+        )
+    if isinstance(table.budget, int) and table.budget < 1:
+        raise ConfigError(f"[deep] budget = {table.budget} must be at least 1 row per window")
+    if table.window < 1:
+        raise ConfigError(f"[deep] window = {table.window} must be at least 1 example")
+    every = _duration("every", table.every)
+    policy = _policy("select", table.select, table, link)
+    shadow = None if table.shadow is None else replace(policy, rule=_policy("shadow", table.shadow, table, link).rule)
+    return Training(policy, table.budget, table.window, every, table.seed, table.publish, shadow)
+
+
+def _policy(field: str, name: str, table: DeepTable, link: str) -> Policy:
+    with _place(f"[deep] {field}"):
+        rule = by_name(name)
+    task: Any = {"logit": "binary"}.get(link, "regression")
+    with _place("[deep]"):
+        if not rule.unbiased:
+            raise ConfigError(
+                f"{field} = {name!r} is unweighted: a network trained on its rows alone is not calibrated; "
+                "take 'pps', or 'uniform' (docs/select.md)"
+            )
+        return Policy(rule, task=task, trim=table.trim, clip=table.clip, max_age=_duration("max_age", table.max_age))
+
+
+def _duration(field: str, value: float | str | None) -> float | None:
+    with _place(f"[deep] {field}"):
+        found = seconds(value) if isinstance(value, str) else value
+        if found is not None and not found > 0:
+            raise ConfigError(f"{found} must be above 0 seconds")
+    return found
+
+
+@contextmanager
+def _place(name: str) -> Iterator[None]:
+    """Puts the table in front of an error."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith("[") else f"{name}: {error}") from error
