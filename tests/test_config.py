@@ -22,6 +22,7 @@ from nearline import config, evaluate, simulate
 from nearline._errors import ConfigError, DataError, StateError
 from nearline.config import _config, _live_tables, _tables, _training_tables
 from nearline.config._all_tables import Tables
+from nearline.config._deep_tables import DeepTable
 from nearline.config._gate_table import GateTable
 from nearline.config._recalibrate_table import RecalibrateTable
 
@@ -494,6 +495,7 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[fixed]": [_tables.FixedTable],
     "[[random]]": [_tables.RandomTable],
     "[[loadings]]": [_tables.LoadingsTable],
+    "[fixed.network]": [_tables.NetworkTable],
     "[fixed.prior]": [_tables.PriorTable],
     "[fixed.forgetting]": [_tables.ForgettingTable],
     "[backtest]": [_tables.BacktestTable],
@@ -512,6 +514,7 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[recalibrate]": [RecalibrateTable],
     "[training]": [_training_tables.TrainingTable],
     "[refit]": [_training_tables.RefitTable],
+    "[deep]": [DeepTable],
     "[serve]": [_live_tables.ServeTable],
 }  # fmt: skip
 

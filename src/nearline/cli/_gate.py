@@ -17,7 +17,6 @@ from nearline.cli import _progress
 from nearline.config import Config
 from nearline.deep import load_model
 from nearline.gate import Check, Verdict
-from nearline.glmix import GLMix
 from nearline.loop import Committed, Cost, Cutoff, judge, judge_held_out
 from nearline.loop._cost import latencies, size
 from nearline.loop._events import predictions_of

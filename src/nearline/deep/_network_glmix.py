@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 NETWORK, LOGIT, NORM = "network", "network_logit", "network_norm"
-"""Recorded of every prediction in 16 bytes: which network, its calibrated log-odds, H = √(‖h‖² + 1) of its last layer."""
+"""16 bytes of every prediction: which network, its calibrated log-odds, and H = √(‖h‖² + 1) of its last layer."""
 RECORDED = pa.schema({NETWORK: pa.int64(), LOGIT: pa.float32(), NORM: pa.float32()})
 
 
