@@ -234,6 +234,19 @@ def test_a_refit_that_fails_is_logged_with_its_reason(config: Path, caplog: pyte
     )  # fmt: skip
 
 
+def test_a_service_refits_by_itself_and_goes_over_to_it(config: Path) -> None:
+    config.write_text(CONFIG.format(gate="false") + "\n[refit]\nevery = 2.0\n")
+    with Service(config) as service:
+        service.start()
+        talk(service, 60, 1)
+        assert until_served(service, "1.1.", 60.0).startswith("1.1.")
+        talk(service, 20, 2)
+        assert service.stop() == 0
+        assert "version 1.1.0 is live: publish by refit" in service.tail(200)
+    found = audit(config.parent / "state", SAFETY)
+    assert (found.doubled, found.posteriors_differ, len(found.labels)) == (0, 0, 80)
+
+
 def test_a_refit_that_still_runs_is_ended_with_the_service(config: Path, tmp_path: Path) -> None:
     mark = tmp_path / "started"
     began = time.monotonic()
