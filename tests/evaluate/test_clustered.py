@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -65,6 +65,7 @@ def test_nothing_is_known_of_no_weight_or_one_row() -> None:
     assert clustered_ratio(np.ones(20), np.ones(20)).exceeds(0.5) == 0.0
 
 
+@settings(deadline=None)
 @given(p=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))
 def test_holm_is_the_step_down_rule(p: list[float]) -> None:
     adjusted, m = holm(p), len(p)
@@ -77,6 +78,7 @@ def test_holm_is_the_step_down_rule(p: list[float]) -> None:
     assert set(np.flatnonzero(adjusted <= 0.05).tolist()) == rejected
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 2_000), data=st.data())
 def test_wilson_is_that_of_scipy(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))

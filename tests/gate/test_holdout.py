@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearline import ConfigError, DataError
@@ -14,6 +14,7 @@ from nearline.gate import held_out
 USERS, ITEMS = np.arange(20_000) % 3_000, np.arange(20_000) % 7
 
 
+@settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.integers(0, 19_999), min_size=1, max_size=200), share=st.floats(0.0, 1.0))
 def test_a_record_lies_on_the_same_side_whatever_it_comes_with(rows: list[int], share: float) -> None:
     whole = held_out({"user": USERS, "item": ITEMS}, share)
