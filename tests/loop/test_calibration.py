@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from tests.loop.parts import Bench, rows, trained
@@ -12,6 +14,7 @@ from tests.loop.running import Clock, happened, opened, predict, published, turn
 from nearline.loop._calibration import Calibration
 from nearline.loop._learner import Learner
 from nearline.recalibrate import Curve, RecalibrationSettings, Recalibrator
+from nearline.serve import App
 
 SETTINGS = RecalibrationSettings(alpha=0.05, window=100_000)
 
@@ -103,6 +106,27 @@ def test_what_is_served_is_mapped_and_the_ledger_holds_both(mended) -> None:
     assert (scores.margin == scorer.model.decision_function(design)).all()
     assert loop.status()["recalibration"]["on"] is True
     assert "served" in loop.storage.predictions.schema.names
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_over_http_the_probability_is_that_of_the_served_score_and_the_ledger_holds_both(mended, sample: bool) -> None:
+    loop = mended
+    loop.error = None
+    loop.live.scorer.remap = Curve(-0.5, 0.7, 0.7)
+    row = {"member": 3, "ad": "ad1", "price": 9.0, "when": loop.clock.now}
+
+    async def asking() -> httpx.Response:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=App(loop)), base_url="http://localhost"
+        ) as client:
+            return await client.post("/predict", json={"rows": [row], **({"sample": True} if sample else {})})
+
+    answer = asyncio.run(asking())
+    assert answer.status_code == 200, answer.text
+    (found,) = answer.json()["predictions"]
+    (kept,) = loop.storage.predictions.read(0).select(["score", "served"]).to_pylist()
+    assert kept["served"] == pytest.approx(-0.5 + 0.7 * kept["score"])
+    assert found["probability"] == pytest.approx(1 / (1 + np.exp(-kept["served"])))
 
 
 def test_a_directory_can_begin_and_stop_to_recalibrate(tmp_path: Path) -> None:
