@@ -35,25 +35,25 @@ def test_every_block_of_every_cycle_is_reported() -> None:
     assert all(b.rows == 300 and b.variances == "exact" and b.unsolved == 0 for b in report.blocks)
     assert report.blocks[1].status["converged"] == 20
     assert report.blocks[1].iterations > 20
-    # A block's own gradient vanishes where it was solved.
-    assert max(b.gradient_norm for b in report.blocks) < 1e-4
+    # What the others' moves leave a block to do fades.
+    assert all(late.gradient_norm < 0.1 * early.gradient_norm for early, late in zip(report.blocks, report.blocks[-3:]))
     lines = str(report).splitlines()
     assert len(lines) == 14
     assert lines[0].split() == ["cycle", "effect", "objective", "gradient", "steps", "unsolved", "seconds"]
     assert lines[-1] == "not converged"
 
 
-def test_the_gradient_reported_is_that_of_the_objective() -> None:
-    """One Newton-free check: where the fixed effect is locked at a wrong place, users' own gradient still vanishes."""
+def test_the_gradient_reported_is_that_of_the_objective_as_a_block_s_turn_came() -> None:
     data = table()
-    chosen = model()
-    report = chosen.fit(data, locked=["fixed", "item"], cycles=1)
-    p = chosen.predict_proba(data)
+    chosen, after = model(), model()
+    report = chosen.fit(data, cycles=1)
+    after.fit(data, cycles=1, locked=["user", "item"])  # the fixed effect alone: what users found
     block = chosen.block("user")
     codes = np.array([chosen.encoder.entity_codes("user")[u] for u in data["user"].tolist()])
-    gradient = (block.mean[: block.entities] - 0.0) / 0.5
-    np.add.at(gradient, codes, np.column_stack([np.ones(300), data["x"]]) * (p - data["y"])[:, None])
-    assert report.blocks[0].gradient_norm == pytest.approx(float(np.linalg.norm(gradient)), abs=1e-9)
+    gradient = np.zeros((block.entities, 2))
+    residual = after.predict_proba(data) - data["y"]
+    np.add.at(gradient, codes, np.column_stack([np.ones(300), data["x"]]) * residual[:, None])
+    assert report.blocks[1].gradient_norm == pytest.approx(float(np.linalg.norm(gradient)), rel=1e-5)
 
 
 def test_the_order_is_as_asked_and_the_optimum_the_same() -> None:
@@ -79,7 +79,7 @@ def test_a_product_has_no_gradient_of_its_own() -> None:
     norms = {b.effect: b.gradient_norm for b in report.blocks}
     assert np.isnan(norms["user"])
     assert np.isnan(norms["item*user"])
-    assert norms["fixed"] < 1e-4
+    assert np.isfinite(norms["fixed"])
 
 
 def test_a_progress_bar_is_shown_on_standard_error(

@@ -96,8 +96,8 @@ def _descend(
     terms, row_loss = Terms(blocks, n_slots, design), _links.by_name(link)
     history: list[float] = []
     solves: list[BlockFit] = []
-    # The loss that an effect's evidence counts, from when it was solved.
-    losses: dict[int, float] = {}
+    # Scores from when an effect was solved: its evidence counts their loss.
+    margins: dict[int, Floats] = {}
     penalties = {part.number: _penalty(part) for part in parts}
     converged = design.rows == 0 or not parts
     with _watched(plan, len(parts)) as tick:
@@ -107,22 +107,22 @@ def _descend(
                 part.solve(terms, row_loss, plan.threads)
                 terms.refresh(part.number)
                 assert part.result is not None
-                losses[part.number] = _loss(terms, link, part.weight, part.result.failed_rows)
-                penalties[part.number] = _penalty(part)
-                objective = _loss(terms, link, design.weight) + sum(penalties.values())
-                solves.append(_reported(part, cycle, objective, part.gradient_norm(terms, row_loss), plan, began))
+                margins[part.number], penalties[part.number] = terms.margin, _penalty(part)
+                objective = _loss(design, link, margins[part.number], design.weight) + sum(penalties.values())
+                solves.append(_reported(part, cycle, objective, part.gradient_norm, plan, began))
                 tick(objective)
             history.append(objective)
             converged = len(history) > 1 and abs(history[-2] - history[-1]) <= plan.tolerance * abs(history[-1])
             if converged:
                 break
     results = {part.block.name: part.settle(design) for part in parts} if history else {}
-    evidence = {part.block.name: results[part.block.name].log_evidence for part in parts if results}
-    beside = sum(evidence[part.block.name] + part.gained + losses[part.number] for part in parts if results)
-    shared = _shared(terms, link, design.weight) - _loss(terms, link, design.weight)
+    joint = -_loss(design, link, terms.margin, design.weight) + _shared(terms, link, design.weight)
+    for part in parts if results else ():
+        result, margin = results[part.block.name], margins[part.number]
+        joint += result.log_evidence + part.gained + _loss(design, link, margin, part.weight, result.failed_rows)
     return Convergence(
-        tuple(history), converged, {name: len(result.failed_codes) for name, result in results.items()}, evidence,
-        beside + shared, tuple(solves),
+        tuple(history), converged, {name: len(result.failed_codes) for name, result in results.items()},
+        {name: result.log_evidence for name, result in results.items()}, joint, tuple(solves),
     )  # fmt: skip
 
 
@@ -158,9 +158,9 @@ def _penalty(part: Part) -> float:
     return total
 
 
-def _loss(terms: Terms, link: str, weight: Floats, without: NDArray[np.int64] | None = None) -> float:
+def _loss(design: Design, link: str, margin: Floats, weight: Floats, without: NDArray[np.int64] | None = None) -> float:
     """Σ_n w_n ℓ(y_n, η_n), but for some rows."""
-    losses = _links.by_name(link).loss(terms.design.label, terms.margin) * weight
+    losses = _links.by_name(link).loss(design.label, margin) * weight
     return float(losses.sum() - (0.0 if without is None else losses[without].sum()))
 
 

@@ -27,30 +27,32 @@ SMALL, LARGE_TOLERANCE = 2_000, 1e-6
 class FixedMode:
     """A solve of the fixed effect: its mode, from which `settle` makes the posterior once the descent is over."""
 
+    block: Block
     problem: Problem
     mode: Mode
     result: BlockResult
 
     @property
     def gradient_norm(self) -> float:
-        """Norm of the (pseudo-)gradient over the coefficients that neither L1 nor bounds hold."""
+        """Norm of the (pseudo-)gradient at the start over the coefficients that neither L1 nor bounds hold."""
         return self.mode.gradient_norm
 
-    def variances(self, block: Block) -> str:
+    @property
+    def variances(self) -> str:
         """What the block's variances will be."""
-        return _posterior.label(block, _settings(block))
+        return _posterior.label(self.block, _settings(self.block))
 
-    def settle(self, block: Block) -> BlockResult:
+    def settle(self) -> BlockResult:
         """Give the block its posterior and complete the result's evidence; at its prior where H has no inverse."""
         if self.mode.status != CONVERGED:
             return self.result
         try:
-            posterior = _posterior.of(block, self.problem, self.mode.point.curvature, _settings(block))
+            posterior = _posterior.of(self.block, self.problem, self.mode.point.curvature, _settings(self.block))
         except np.linalg.LinAlgError:
-            block.mean[0], block.cov[0] = block.prior_arrays()
+            self.block.mean[0], self.block.cov[0] = self.block.prior_arrays()
             status = np.array([STATUSES.index(NOT_POSITIVE_DEFINITE)], np.int8)
             return replace(self.result, status=status, change=np.array([np.nan]))
-        block.cov[0] = posterior.row
+        self.block.cov[0] = posterior.row
         return replace(self.result, evidence=np.array([_evidence(self.problem, self.mode, posterior.log_determinant)]))
 
 
@@ -73,7 +75,7 @@ def solve_fixed(
         np.array([np.nan]), np.array([np.nan if failed else np.linalg.norm(mode.point.b - problem.mean)]),
         np.array([mode.decrement]),
     )  # fmt: skip
-    return FixedMode(problem, mode, result)
+    return FixedMode(block, problem, mode, result)
 
 
 def _settings(block: Block) -> FixedFit:

@@ -31,12 +31,25 @@ from nearline.glmix._solve import (
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Product = Callable[[Floats], Floats]
 
 MAX_STEPS = 200
 MAX_PRODUCTS = 500
+DENSE, SHORT = 1_000, 40  # coefficients, and entries of a row, up to which H is formed
 LOOSEST = 0.1  # conjugate gradients stop at this share of the gradient
 NEAR = 1e-3  # of a posterior standard deviation: a coordinate so near its bound counts as lying there
 ROUNDING = 1e-14  # of F: differences below it say nothing
+
+
+def dense(d: int, entries: int, rows: int) -> bool:
+    """Whether all of H costs less than the products with it that a step takes.
+
+    Examples
+    --------
+    >>> dense(d=50, entries=7_000, rows=1_000), dense(d=100_000, entries=7_000, rows=1_000)
+    (True, False)
+    """
+    return d <= DENSE and entries <= SHORT * max(1, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +79,31 @@ class Problem:
         """Product P v."""
         return self.precision * v if self.precision.ndim == 1 else self.precision @ v
 
-    def product(self, curvature: Floats, v: Floats) -> Floats:
-        """Product (P + Xᵀ diag(curvature) X) v."""
+    @property
+    def dense(self) -> bool:
+        """Whether all of H costs less than the products with it that a step takes."""
+        return dense(self.d, len(self.design.indices), len(self.label))
+
+    def hessian(self, curvature: Floats) -> Floats:
+        """H = P + Xᵀ diag(curvature) X (d, d)."""
+        from nearline.glmix._kernels._csr import gram
+
+        H = np.diag(self.precision) if self.precision.ndim == 1 else self.precision.copy()
+        gram(self.design.indptr, self.design.indices, self.design.values, curvature, H)
+        return H
+
+    def product(self, curvature: Floats) -> Product:
+        """The map v ↦ H v, for vectors (d)."""
+        if self.dense:
+            return self.hessian(curvature).__matmul__
         from nearline.glmix._kernels._csr import curved
 
-        out = self.pulled(v)
-        curved(self.design.indptr, self.design.indices, self.design.values, curvature, v, out)
-        return out
+        def product(v: Floats) -> Floats:
+            out = self.pulled(v)
+            curved(self.design.indptr, self.design.indices, self.design.values, curvature, v, out)
+            return out
+
+        return product
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +126,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """Where a solve ended and how: see `nearline.glmix._solve.Solution`; `gradient_norm` is that of the free part."""
+    """Where a solve ended and how: see `nearline.glmix._solve.Solution`; `gradient_norm` is where it began."""
 
     point: Point
     status: str
@@ -128,10 +159,6 @@ class _Face:
     high: Floats
     gradient: Floats
     free: Flags
-
-    @property
-    def norm(self) -> float:
-        return float(np.linalg.norm(self.gradient[self.free]))
 
     @classmethod
     def at(cls, u: Floats, gradient: Floats, diagonal: Floats, l1: Floats, low: Floats, high: Floats) -> _Face:
@@ -166,51 +193,55 @@ def minimise(problem: Problem, start: Floats, scale: Scale, tolerance: float) ->
     here, decrement = point(problem, scale.raw(u)), np.inf
     if not (np.isfinite(here.f) and np.isfinite(here.gradient).all() and (problem.weight >= 0.0).all()):
         return Mode(here, NON_FINITE, 0, decrement, np.nan)
-    face, diagonal = _face(problem, here, u, scale, limits)
+    norm = np.nan
+    # An exact step squares the distance that is left.
+    enough = np.sqrt(min(tolerance, 1.0)) if problem.dense else tolerance
     for step in range(1, MAX_STEPS + 1):
-        direction = _direction(problem, here, scale, face, diagonal)
+        product = problem.product(here.curvature)
+        face, diagonal = _face(here, u, scale, limits, product)
+        norm = float(np.linalg.norm(face.gradient[face.free])) if step == 1 else norm
+        direction = _direction(product, scale, face, diagonal, 1e-9 if problem.dense else LOOSEST)
         full = np.where(face.free, direction, np.clip(u + direction, face.low, face.high) - u)
         decrement = float(-face.gradient @ full)
         if not np.isfinite(decrement):
-            return Mode(here, NON_FINITE, step, decrement, face.norm)
+            return Mode(here, NON_FINITE, step, decrement, norm)
         found = _search(problem, here, u, direction, scale, face, limits[0])
         if found is None:
-            return Mode(here, NOT_CONVERGED, step, decrement, face.norm)
+            return Mode(here, NOT_CONVERGED, step, decrement, norm)
         u, here = found
-        face, diagonal = _face(problem, here, u, scale, limits)
-        if decrement <= tolerance:
-            return Mode(here, CONVERGED, step, decrement, face.norm)
-    return Mode(here, NOT_CONVERGED, MAX_STEPS, decrement, face.norm)
+        if decrement <= enough:
+            return Mode(here, CONVERGED, step, decrement, norm)
+    return Mode(here, NOT_CONVERGED, MAX_STEPS, decrement, norm)
 
 
 def _face(
-    problem: Problem, here: Point, u: Floats, scale: Scale, limits: tuple[Floats, Floats, Floats]
+    here: Point, u: Floats, scale: Scale, limits: tuple[Floats, Floats, Floats], product: Product
 ) -> tuple[_Face, Floats]:
     """The face at u, and diag(H) in its scale."""
     column = np.empty(0)
     if scale.shifted:
-        unit = np.zeros(problem.d)
+        unit = np.zeros(len(u))
         unit[0] = 1.0
-        column = problem.product(here.curvature, unit)
+        column = product(unit)
     diagonal = np.maximum(scale.curvature(here.diagonal, column), 1e-300)
     return _Face.at(u, scale.pulled(here.gradient), diagonal, *limits), diagonal
 
 
-def _direction(problem: Problem, here: Point, scale: Scale, face: _Face, diagonal: Floats) -> Floats:
+def _direction(product: Product, scale: Scale, face: _Face, diagonal: Floats, loosest: float) -> Floats:
     """Newton's step on the free coordinates, a scaled gradient step on the others."""
-
-    def product(v: Floats) -> Floats:
-        return np.where(face.free, scale.pulled(problem.product(here.curvature, scale.raw(v))), 0.0)
-
     step = -face.gradient / diagonal
     size = float(np.sqrt((step[face.free] ** 2 * diagonal[face.free]).sum()))
     step[face.free] = 0.0
+
+    def scaled(v: Floats) -> Floats:
+        return np.where(face.free, scale.pulled(product(scale.raw(v))), 0.0)
+
     # The nearer the mode, in its own standard deviations, the closer: the last steps double the digits.
     right = np.where(face.free, -face.gradient, 0.0)
-    return step + conjugate_gradients(product, right, diagonal, min(LOOSEST, size))
+    return step + conjugate_gradients(scaled, right, diagonal, min(loosest, size))
 
 
-def conjugate_gradients(product: Callable[[Floats], Floats], r: Floats, diagonal: Floats, share: float) -> Floats:
+def conjugate_gradients(product: Product, r: Floats, diagonal: Floats, share: float) -> Floats:
     """Solve H x = r to `share` of r's size in the norm of the preconditioner diag(`diagonal`)⁻¹.
 
     Examples

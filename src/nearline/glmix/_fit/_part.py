@@ -13,15 +13,15 @@ from nearline.glmix._block import BlockResult, Grouping, LocalDesign, group
 from nearline.glmix._codes import DIAGONAL, FULL, LOWRANK, NEVER, PER_UPDATE
 from nearline.glmix._effects import INTERCEPT, Fixed, Random
 from nearline.glmix._fit import _sampling
+from nearline.glmix._fit._entities import Entities, suits
 from nearline.glmix._fit._fixed import FixedMode, solve_fixed
+from nearline.glmix._fit._posterior import EXACTLY, LOW_RANK, LOWER_BOUND
 from nearline.glmix._lowrank_block import solve_block
 from nearline.glmix._state import Block
 from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-EXACT, LOW_RANK, LOWER_BOUND = "exact", "low rank", "diagonal (a lower bound)"
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class Part:
         The rows that it learns from, by entity, and the weight of every row (n) in this block: by age, and by sampling.
     kept
         State rows of the entities that have too few rows for a new model.
+    rows
+        Rows of positive weight that it learns from.
     gained
         What the log evidence of the last solve is short of (`_products.evidence_short_of`).
     """
@@ -43,8 +45,9 @@ class Part:
     grouping: Grouping
     weight: Floats
     kept: Ints
+    rows: int
     result: BlockResult | None = None
-    mode: FixedMode | None = None
+    solver: FixedMode | Entities | None = None
     gained: float = 0.0
     design: LocalDesign | None = None
     given_up: Floats | float = 0.0
@@ -62,12 +65,8 @@ class Part:
             _sampling.check(effect.fit, block.name, block.belief.independent)
             grouping, kept = _sampling.enough_rows(grouping, effect.fit.least_rows)
             grouping, weight = _sampling.reservoir(grouping, weight, effect.fit)
-        return cls(block, number, grouping, weight, kept)
-
-    @property
-    def rows(self) -> int:
-        """Rows of positive weight that the block learns from."""
-        return int(np.count_nonzero(self.weight[self.grouping.order] > 0.0))
+        rows = int(np.count_nonzero(weight[grouping.order] > 0.0))
+        return cls(block, number, grouping, weight, kept, rows)
 
     def start(self, warm: bool) -> None:
         """Return every entity to the prior, but those too small for a new model that have one, and, warm, the means."""
@@ -84,19 +83,25 @@ class Part:
     def solve(self, terms: Terms, link: _links.Link, threads: int) -> None:
         """Solve the block given the others, in place."""
         label, offset, partners = terms.design.label, terms.offset(self.number), terms.partners(self.number)
-        if isinstance(self.block.effect, Fixed):
-            local = terms.local_design(self.number)
-            self.mode = solve_fixed(self.block, self.grouping, local, label, self.weight, offset, link)
-            self.result = self.mode.result
-            return
-        if partners:
+        if not partners and suits(self.block, self.grouping, self._local(terms)):
+            if self.solver is None:
+                design = self._local(terms)
+                self.solver = Entities(self.block, self.grouping, design, label, self.weight, link, threads)
+            assert isinstance(self.solver, Entities)
+            self.solver.solve(offset + self.given_up)
+        elif isinstance(self.block.effect, Fixed):
+            local = self._local(terms)
+            self.solver = solve_fixed(self.block, self.grouping, local, label, self.weight, offset, link)
+        elif partners:
             self._solve_product(terms, link, threads)
-            return
-        self.block.mean[self.grouping.codes], self.block.cov[self.grouping.codes] = self.block.prior_arrays()
-        self.result = solve_block(
-            self.block, self.grouping, self._local(terms), label, self.weight, offset + self.given_up, link=link,
-            threads=threads,
-        )  # fmt: skip
+        else:
+            self.block.mean[self.grouping.codes], self.block.cov[self.grouping.codes] = self.block.prior_arrays()
+            self.result = solve_block(
+                self.block, self.grouping, self._local(terms), label, self.weight, offset + self.given_up, link=link,
+                threads=threads,
+            )  # fmt: skip
+        if self.solver is not None:
+            self.result = self.solver.result
 
     def _solve_product(self, terms: Terms, link: _links.Link, threads: int) -> None:
         """Solve one side of a product with what is not known of the other."""
@@ -125,9 +130,9 @@ class Part:
         return self.design
 
     def settle(self, design: Design) -> BlockResult:
-        """Finish after the last cycle: the posterior of the fixed effect, times and counts of all that were solved."""
-        if self.mode is not None:
-            self.result = self.mode.settle(self.block)
+        """Finish after the last cycle: posteriors, and the times and counts of all that were solved."""
+        if self.solver is not None:
+            self.result = self.solver.settle()
         assert self.result is not None
         solved = self.result.status == 0
         codes = self.grouping.codes[solved]
@@ -135,30 +140,17 @@ class Part:
         self.block.counts[codes] = np.diff(self.grouping.ptr)[solved]
         return self.result
 
-    def gradient_norm(self, terms: Terms, link: _links.Link) -> float:
-        """‖∇Φ‖₂ over the coefficients of the entities that were solved; NaN for one side of a product."""
-        from nearline.glmix._kernels._csr import squared_gradient
-
-        if self.mode is not None:
-            return self.mode.gradient_norm
-        if terms.partners(self.number) or self.result is None:
-            return float("nan")
-        block, design, belief = self.block, self._local(terms), self.block.belief
-        slope = self.weight * link.gradient(terms.design.label, terms.margin)
-        joint = block.kind == FULL and not belief.independent
-        P = np.linalg.inv(belief.V0(block.columns)) if joint else 1.0 / belief.variance0(block.columns)[None, :]
-        squared = squared_gradient(
-            design.indptr, design.indices, design.values, self.grouping.codes, self.grouping.ptr, self.grouping.order,
-            self.result.status, slope, block.mean, belief.mu0(block.columns), P, np.zeros((2, block.d)),
-        )  # fmt: skip
-        return float(np.sqrt(squared))
+    @property
+    def gradient_norm(self) -> float:
+        """‖∇Φ‖₂ over the block's coefficients as its turn came; NaN for low-rank entities and sides of a product."""
+        return float("nan") if self.solver is None else self.solver.gradient_norm
 
     @property
     def variances(self) -> str:
         """What the block's variances are."""
-        if self.mode is not None:
-            return self.mode.variances(self.block)
-        return {FULL: EXACT, LOWRANK: LOW_RANK, DIAGONAL: LOWER_BOUND}[self.block.kind]
+        if isinstance(self.solver, FixedMode):
+            return self.solver.variances
+        return {FULL: EXACTLY, LOWRANK: LOW_RANK, DIAGONAL: LOWER_BOUND}[self.block.kind]
 
 
 def _age_weight(block: Block, codes: NDArray[np.int32], grouping: Grouping, design: Design) -> Floats:

@@ -83,18 +83,9 @@ def of(block: Block, problem: Problem, curvature: Floats, settings: FixedFit) ->
         h = _diagonal(problem, curvature)
         return Posterior(_variance_row(block, 1.0 / h), float(np.log(h).sum()))
     if kind != LOW_RANK:
-        return _dense(block, precision(problem, curvature))
+        return _dense(block, problem.hessian(curvature))
     found = _directions(problem, curvature, block.effect.rank)
     return Posterior(_lowrank.pack(found, block.kmax), found.log_determinant())
-
-
-def precision(problem: Problem, curvature: Floats) -> Floats:
-    """H (d, d)."""
-    from nearline.glmix._kernels._csr import gram
-
-    H = np.diag(problem.precision) if problem.precision.ndim == 1 else problem.precision.copy()
-    gram(problem.design.indptr, problem.design.indices, problem.design.values, curvature, H)
-    return H
 
 
 def _diagonal(problem: Problem, curvature: Floats) -> Floats:
@@ -159,10 +150,10 @@ def _directions(problem: Problem, curvature: Floats, rank: int) -> LowRank:
 
     As `from_precision`, without ever forming H.
     """
-    root = np.sqrt(problem.precision)
+    root, product = np.sqrt(problem.precision), problem.product(curvature)
 
     def moved(B: Floats) -> Floats:
-        return np.column_stack([problem.product(curvature, b / root) / root - b for b in B.T])
+        return np.column_stack([product(b / root) / root - b for b in B.T])
 
     B = np.random.default_rng(0).standard_normal((problem.d, rank + SPARE))
     for _ in range(POWERS):

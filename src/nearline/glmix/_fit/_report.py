@@ -18,7 +18,8 @@ class BlockFit:
     objective
         Φ once it was solved.
     gradient_norm
-        ‖∇Φ‖₂ over the block's coefficients once it was solved; NaN where the block shares a product with another.
+        ‖∇Φ‖₂ over the block's coefficients as its turn came: what the others' moves left it to do, 0 in the end.
+        NaN for low-rank entities and for both sides of a product.
     iterations
         Newton steps, of all entities together.
     status

@@ -76,12 +76,21 @@ def squares(indptr: Any, indices: Any, values: Any, curvature: Any, row: Any, ou
 @njit(**LEAF)
 def gram(indptr: Any, indices: Any, values: Any, curvature: Any, out: Any) -> None:
     """Add Xᵀ diag(w D) X to `out` (d, d), both triangles."""
+    d = out.shape[0]
     for i in range(curvature.shape[0]):
         start, stop = indptr[i], indptr[i + 1]
         for q in range(start, stop):
             f = curvature[i] * values[q]
-            for p in range(start, stop):
-                out[indices[q], indices[p]] += f * values[p]
+            # The lower triangle, wherever a row's dimensions stand; of one that it repeats, both orders.
+            out[indices[q], indices[q]] += f * values[q]
+            for p in range(start, q):
+                j, k = indices[q], indices[p]
+                out[max(j, k), min(j, k)] += f * values[p]
+                if j == k:
+                    out[j, k] += f * values[p]
+    for j in range(d):
+        for k in range(j):
+            out[k, j] = out[j, k]
 
 
 @njit(**LEAF)
@@ -93,34 +102,6 @@ def row_terms(indptr: Any, indices: Any, values: Any, codes: Any, means: Any, ou
         for q in range(indptr[i], indptr[i + 1]):
             total += values[q] * mean[indices[q]]
         out[i] = total
-
-
-@njit(**LEAF)
-def squared_gradient(
-    indptr: Any, indices: Any, values: Any, codes: Any, ptr: Any, order: Any, status: Any, slope: Any, means: Any,
-    mean: Any, P: Any, row: Any,
-) -> float:  # fmt: skip
-    """Σ_e ‖Σ_n g_n z_n + P (θ_e − μ0)‖² over the entities of status 0; slope (n) is w∘g, `row` (2, d) is scratch."""
-    d = mean.shape[0]
-    total = 0.0
-    for e in range(codes.shape[0]):
-        if status[e] != 0:
-            continue
-        for j in range(d):
-            row[0, j] = 0.0
-            row[1, j] = means[codes[e], j] - mean[j]
-        for k in range(ptr[e], ptr[e + 1]):
-            i = order[k]
-            for q in range(indptr[i], indptr[i + 1]):
-                row[0, indices[q]] += slope[i] * values[q]
-        for j in range(d):
-            if P.shape[0] == 1:
-                row[0, j] += P[0, j] * row[1, j]
-            else:
-                for c in range(d):
-                    row[0, j] += P[j, c] * row[1, c]
-            total += row[0, j] * row[0, j]
-    return total
 
 
 @njit(**LEAF)
