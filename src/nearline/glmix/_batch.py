@@ -13,7 +13,7 @@ not known of the other (`nearline.glmix._products`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from nearline.features import Design
 from nearline.glmix import _layout, _links, _products, _progress
 from nearline.glmix._codes import FULL
 from nearline.glmix._effects import INTERCEPT, Fixed, Prior, by_column
+from nearline.glmix._fit._extrapolate import Extrapolation
 from nearline.glmix._fit._part import Part
 from nearline.glmix._fit._report import BlockFit, Convergence
 from nearline.glmix._packed import unpack
@@ -32,6 +33,10 @@ from nearline.glmix._terms import Terms
 
 Floats = NDArray[np.float64]
 Clock = Callable[[], float]
+
+
+# Where a cycle lowers Φ by less than this share of it, plain descent finishes.
+STEADY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ def fit(blocks: Sequence[Block], n_slots: int, design: Design, link: str, plan: 
     for block in blocks:
         block.belief = _freed(block)
     try:
-        return _descend(blocks, n_slots, design, link, plan, parts)
+        descent = _Descent(Terms(blocks, n_slots, design), _links.by_name(link), plan, parts)
+        return descent.settle(not (design.rows and parts) or descent.run())
     finally:
         for block, belief in zip(blocks, beliefs):
             block.belief = belief
@@ -90,55 +96,76 @@ def _freed(block: Block) -> Belief:
     return replace(belief, prior=Prior(variance, belief.prior.mean))
 
 
-def _descend(
-    blocks: Sequence[Block], n_slots: int, design: Design, link: str, plan: Plan, parts: Sequence[Part]
-) -> Convergence:
-    terms, row_loss = Terms(blocks, n_slots, design), _links.by_name(link)
-    history: list[float] = []
-    solves: list[BlockFit] = []
-    # Scores from when an effect was solved: its evidence counts their loss.
-    margins: dict[int, Floats] = {}
-    penalties = {part.number: _penalty(part) for part in parts}
-    converged = design.rows == 0 or not parts
-    with _watched(plan, len(parts)) as tick:
-        for cycle in range(1, 1 if converged else plan.cycles + 1):
-            for part in parts:
-                began = plan.clock()
-                part.solve(terms, row_loss, plan.threads)
-                terms.refresh(part.number)
-                assert part.result is not None
-                margins[part.number], penalties[part.number] = terms.margin, _penalty(part)
-                objective = _loss(design, link, margins[part.number], design.weight) + sum(penalties.values())
-                solves.append(_reported(part, cycle, objective, part.gradient_norm, plan, began))
-                tick(objective)
-            history.append(objective)
-            converged = len(history) > 1 and abs(history[-2] - history[-1]) <= plan.tolerance * abs(history[-1])
-            if converged:
-                break
-    results = {part.block.name: part.settle(design) for part in parts} if history else {}
-    joint = -_loss(design, link, terms.margin, design.weight) + _shared(terms, link, design.weight)
-    for part in parts if results else ():
-        result, margin = results[part.block.name], margins[part.number]
-        joint += result.log_evidence + part.gained + _loss(design, link, margin, part.weight, result.failed_rows)
-    return Convergence(
-        tuple(history), converged, {name: len(result.failed_codes) for name, result in results.items()},
-        {name: result.log_evidence for name, result in results.items()}, joint, tuple(solves),
-    )  # fmt: skip
+class _Descent:
+    """Cycles over the parts, with momentum between them where all lower one smooth Φ; exact solves at the end."""
+
+    def __init__(self, terms: Terms, link: _links.Link, plan: Plan, parts: Sequence[Part]) -> None:
+        self.terms, self.link, self.plan, self.parts = terms, link, plan, parts
+        self.history: list[float] = []
+        self.solves: list[BlockFit] = []
+        # Scores from when an effect was solved: its evidence counts their loss.
+        self.margins: dict[int, Floats] = {}
+        self.penalties = {part.number: _penalty(part) for part in parts}
+        self.momentum = Extrapolation(parts, terms) if Extrapolation.suits(parts, terms) else None
+
+    def run(self) -> bool:
+        """Descend until Φ stands still or the cycles are used up; whether it stands."""
+        settled = False
+        with _watched(self.plan, len(self.parts)) as tick:
+            for cycle in range(1, self.plan.cycles + 1):
+                exact = settled or cycle == self.plan.cycles or len(self.parts) == 1
+                self.history.append(self._cycle(cycle, exact, tick))
+                settled = settled or self._gained() <= self.plan.tolerance * abs(self.history[-1])
+                if settled and exact:
+                    break
+                if self.momentum is not None and not settled and self._gained() > STEADY * abs(self.history[-1]):
+                    self.momentum.apply(self.link)
+                    self.penalties = {part.number: _penalty(part) for part in self.parts}
+        return settled
+
+    def _cycle(self, cycle: int, exact: bool, tick: Callable[[float], None]) -> float:
+        """Solve every part once; Φ after the last."""
+        design = self.terms.design
+        for part in self.parts:
+            began = self.plan.clock()
+            part.solve(self.terms, self.link, self.plan.threads, exact=exact)
+            self.margins[part.number], self.penalties[part.number] = self.terms.margin, _penalty(part)
+            objective = _loss(design, self.link, self.terms.margin, design.weight) + sum(self.penalties.values())
+            self.solves.append(_reported(part, cycle, objective, self.plan.clock() - began))
+            tick(objective)
+        return objective
+
+    def _gained(self) -> float:
+        return abs(self.history[-2] - self.history[-1]) if len(self.history) > 1 else float("inf")
+
+    def settle(self, converged: bool) -> Convergence:
+        """Posteriors, and the report."""
+        design = self.terms.design
+        results = {part.block.name: part.settle(design) for part in self.parts} if self.history else {}
+        joint = -_loss(design, self.link, self.terms.margin, design.weight) + _shared(self.terms, self.link)
+        for part in self.parts if results else ():
+            result, margin = results[part.block.name], self.margins[part.number]
+            lost = _loss(design, self.link, margin, part.weight, result.failed_rows)
+            joint += result.log_evidence + part.gained + lost
+        return Convergence(
+            tuple(self.history), converged, {name: len(result.failed_codes) for name, result in results.items()},
+            {name: result.log_evidence for name, result in results.items()}, joint, tuple(self.solves),
+        )  # fmt: skip
 
 
-def _watched(plan: Plan, blocks: int):  # type: ignore[no-untyped-def]
+def _watched(plan: Plan, blocks: int) -> AbstractContextManager[Callable[[float], None]]:
     """A progress bar that is told Φ after every solve, or nobody."""
     if not plan.progress:
         return nullcontext(lambda objective: None)
-    return _progress.bar("fitting", plan.cycles * max(1, blocks))
+    return _progress.bar("fitting", plan.cycles * blocks)
 
 
-def _reported(part: Part, cycle: int, objective: float, norm: float, plan: Plan, began: float) -> BlockFit:
+def _reported(part: Part, cycle: int, objective: float, seconds: float) -> BlockFit:
     assert part.result is not None
     result = part.result
     return BlockFit(
-        part.block.name, cycle, objective, norm, int(result.steps.sum()), result.counts, part.rows, part.variances,
-        plan.clock() - began,
+        part.block.name, cycle, objective, part.gradient_norm, int(result.steps.sum()), result.counts, part.rows,
+        part.variances, seconds,
     )  # fmt: skip
 
 
@@ -148,7 +175,7 @@ def _penalty(part: Part) -> float:
     mu0 = block.belief.mu0(block.columns)
     means = block.mean[part.grouping.codes].astype(np.float64)
     centred = means - mu0
-    if block.kind == FULL:
+    if block.kind == FULL and not block.belief.independent:
         V0 = unpack(block.prior_arrays()[1])
         total = 0.5 * float((centred * np.linalg.solve(V0, centred.T).T).sum())
     else:
@@ -158,18 +185,24 @@ def _penalty(part: Part) -> float:
     return total
 
 
-def _loss(design: Design, link: str, margin: Floats, weight: Floats, without: NDArray[np.int64] | None = None) -> float:
+def _loss(
+    design: Design, link: _links.Link, margin: Floats, weight: Floats, without: NDArray[np.int64] | None = None
+) -> float:
     """Σ_n w_n ℓ(y_n, η_n), but for some rows."""
-    losses = _links.by_name(link).loss(design.label, margin) * weight
-    return float(losses.sum() - (0.0 if without is None else losses[without].sum()))
+    from nearline.glmix._kernels._csr import total_loss
+
+    total = float(total_loss(link.code, design.label, margin, weight))
+    if without is None or not len(without):
+        return total
+    return total - float(weight[without] @ link.loss(design.label[without], margin[without]))
 
 
-def _shared(terms: Terms, link: str, weight: Floats) -> float:
+def _shared(terms: Terms, link: _links.Link) -> float:
     """What the evidence gains by products whose sides are uncertain together."""
     products = [(r, of) for r, of in enumerate(terms.of) if of >= 0]
     if not products:
         return 0.0
-    curvature = weight * _links.by_name(link).curvature(terms.design.label, terms.margin)
+    curvature = terms.design.weight * link.curvature(terms.design.label, terms.margin)
     return sum(
         _products.shared(terms.blocks[r], terms.codes[r], terms.blocks[of], terms.codes[of], curvature)
         for r, of in products

@@ -33,16 +33,14 @@ class Terms:
         self.terms = [self._term(r) for r in range(len(blocks))]
 
     def _select(self, r: int) -> LocalDesign:
-        """Local design of block r's own features; the design's own arrays where the block has all of them."""
+        """Local design of block r's own features."""
+        from nearline.glmix._kernels._csr import select
+
         design = self.design
-        start, stop = design.indptr[0], design.indptr[-1]
-        indptr = design.indptr - start if start else design.indptr
-        local, values = self._local[r][design.indices[start:stop]], design.values[start:stop]
-        used = local >= 0
-        if used.all():
-            return LocalDesign(indptr, local, values)
-        ends = np.concatenate([[0], np.cumsum(used)])
-        return LocalDesign(ends[indptr], local[used], values[used])
+        entries = int(design.indptr[-1] - design.indptr[0])
+        ends, places, values = np.empty(design.rows + 1, np.int64), np.empty(entries, np.int32), np.empty(entries)
+        total = select(design.indptr, design.indices, design.values, self._local[r], ends, places, values)
+        return LocalDesign(ends, places[:total], values[:total])
 
     def _term(self, r: int) -> Floats:
         from nearline.glmix._kernels._csr import row_terms

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+# Newton decrement of the last step, which squares it: what is left is far below.
+ENOUGH = 1e-6
+
 
 def suits(block: Block, grouping: Grouping, design: LocalDesign) -> bool:
     """Whether the block's entities are few coefficients over many sparse rows, each solved with its own whole H.
@@ -38,21 +41,21 @@ def suits(block: Block, grouping: Grouping, design: LocalDesign) -> bool:
 
 def by_entity(grouping: Grouping, design: LocalDesign, label: Floats, weight: Floats, d: int, *, joint: bool) -> Sorted:
     """A design's rows in the order of their entities; each has the dimensions that its rows touch, or, `joint`, all."""
-    from nearline.glmix._kernels._refit import Sorted, localise
+    from nearline.glmix._kernels._csr import gather
+    from nearline.glmix._kernels._refit import Sorted, localise, sort_rows
 
-    order, sizes = grouping.order, np.diff(design.indptr)[grouping.order]
-    indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    entries = np.repeat(design.indptr[order] - indptr[:-1], sizes) + np.arange(indptr[-1])
-    places, values = design.indices[entries].astype(np.int32), design.values[entries]
-    if not values.all():
-        ends = np.concatenate([[0], np.cumsum(values != 0.0)])
-        indptr, places, values = ends[indptr], places[values != 0.0], values[values != 0.0]
+    order = grouping.order
+    indptr, places = np.empty(len(order) + 1, np.int64), np.empty(len(design.indices), np.int32)
+    values = np.empty(len(design.values))
+    total = gather(design.indptr, design.indices, design.values, order, indptr, places, values)
+    places, values = places[:total], values[:total]
     entities = len(grouping.codes)
     first, touched = np.arange(entities + 1) * d, np.tile(np.arange(d, dtype=np.int32), entities)
     if not joint:
         touched = np.empty(min(len(places), entities * d), np.int32)
         localise(grouping.ptr, indptr, places, np.full(d, -1, np.int64), first, touched)
         touched = touched[: first[-1]].copy()
+    sort_rows(indptr, places, values)
     return Sorted(grouping.codes, grouping.ptr, indptr, places, values, label[order], weight[order], first, touched)
 
 
@@ -82,21 +85,32 @@ class Entities:
         self._rows = by_entity(grouping, design, label, weight, block.d, joint=self._joint)
         P = np.linalg.inv(belief.V0(columns)) if self._joint else 1.0 / belief.variance0(columns)[None, :]
         self._prior, self._solved = Prior(belief.mu0(columns), P), Solved.of(len(grouping.codes))
-        self._offset = np.zeros(len(grouping.order))
+        self._offset, self._n = np.zeros(len(grouping.order)), len(label)
 
-    def solve(self, offset: Floats) -> None:
-        """Move every entity to its mode given the others' scores (n), from where it is."""
+    def solve(self, offset: Floats, *, exact: bool) -> None:
+        """Move every entity to its mode given the others' scores (n), or, not `exact`, one Newton step towards it."""
         from nearline.glmix._kernels._refit import find_modes
 
         self._offset = offset[self.grouping.order]
+        enough = ENOUGH if exact else np.inf
         self._spread(
             lambda first, last, memory: find_modes(
-                self.link.code, self._rows, self._offset, self._prior, first, last, memory, self.block.mean,
+                self.link.code, self._rows, self._offset, self._prior, enough, first, last, memory, self.block.mean,
                 self._solved,
             )
         )  # fmt: skip
         self.gradient_norm = float(np.sqrt(self._solved.squared[self._solved.status == 0].sum()))
         self._report()
+
+    def terms(self, given_up: bool) -> Floats | None:
+        """Scores of all rows (n), where all of them belong to entities that are solved."""
+        from nearline.glmix._kernels._refit import find_terms
+
+        if given_up or len(self.grouping.order) < self._n:
+            return None
+        out = np.empty(self._n)
+        find_terms(self._rows, self.grouping.order, self.block.mean, np.empty(self.block.d), out)
+        return out
 
     def settle(self) -> BlockResult:
         """Give every entity its posterior, under the scores of the last solve; one that has none keeps its prior."""

@@ -57,16 +57,26 @@ class FixedMode:
 
 
 def solve_fixed(
-    block: Block, grouping: Grouping, design: LocalDesign, y: Floats, w: Floats, offset: Floats, link: Link
-) -> FixedMode:
-    """Find the fixed effect's mode given the others, from its current mean, in place; at its prior where that fails."""
+    block: Block,
+    grouping: Grouping,
+    design: LocalDesign,
+    y: Floats,
+    w: Floats,
+    offset: Floats,
+    link: Link, *,
+    exact: bool,
+) -> FixedMode:  # fmt: skip
+    """Find the fixed effect's mode given the others, from its current mean, in place; at its prior where that fails.
+
+    Not `exact`, one Newton step towards it will do.
+    """
     settings = _settings(block)
     problem = _problem(block, settings, design, y, w, offset, link)
     scale = _scale.of(settings.normalise, design, w, block.d, block.selects(INTERCEPT))
     if scale.shifted and (problem.l1[0] > 0.0 or np.isfinite([problem.low[0], problem.high[0]]).any()):
         raise ConfigError("FixedFit(normalise='standardise') takes no L1 penalty or bounds of the intercept")
     tolerance = settings.tolerance or (TOLERANCE if block.d <= SMALL else LARGE_TOLERANCE)
-    mode = _newton.minimise(problem, block.mean[0].astype(np.float64), scale, tolerance)
+    mode = _newton.minimise(problem, block.mean[0].astype(np.float64), scale, tolerance if exact else np.inf)
     failed = mode.status != CONVERGED
     # Back from another scale, a coefficient on its bound may be off it by a rounding.
     block.mean[0] = problem.mean if failed else np.clip(mode.point.b, problem.low, problem.high)

@@ -80,18 +80,21 @@ class Part:
         for array, rows in zip((block.mean, block.cov, block.last, block.counts), saved):
             array[had] = rows
 
-    def solve(self, terms: Terms, link: _links.Link, threads: int) -> None:
-        """Solve the block given the others, in place."""
+    def solve(self, terms: Terms, link: _links.Link, threads: int, *, exact: bool) -> None:
+        """Solve the block given the others, in place, and refresh its terms.
+
+        Unless it is to be `exact`, one Newton step that descends will do: before the last cycle more is of no use.
+        """
         label, offset, partners = terms.design.label, terms.offset(self.number), terms.partners(self.number)
         if not partners and suits(self.block, self.grouping, self._local(terms)):
             if self.solver is None:
                 design = self._local(terms)
                 self.solver = Entities(self.block, self.grouping, design, label, self.weight, link, threads)
             assert isinstance(self.solver, Entities)
-            self.solver.solve(offset + self.given_up)
+            self.solver.solve(offset + self.given_up, exact=exact)
         elif isinstance(self.block.effect, Fixed):
             local = self._local(terms)
-            self.solver = solve_fixed(self.block, self.grouping, local, label, self.weight, offset, link)
+            self.solver = solve_fixed(self.block, self.grouping, local, label, self.weight, offset, link, exact=exact)
         elif partners:
             self._solve_product(terms, link, threads)
         else:
@@ -102,6 +105,11 @@ class Part:
             )  # fmt: skip
         if self.solver is not None:
             self.result = self.solver.result
+        own = self.solver.terms(isinstance(self.given_up, np.ndarray)) if isinstance(self.solver, Entities) else None
+        if own is None:
+            terms.refresh(self.number)
+        else:
+            terms.terms[self.number] = own
 
     def _solve_product(self, terms: Terms, link: _links.Link, threads: int) -> None:
         """Solve one side of a product with what is not known of the other."""

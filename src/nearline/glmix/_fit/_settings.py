@@ -109,10 +109,14 @@ class FixedFit:
         return named - {"*"}
 
     @property
+    def smooth(self) -> bool:
+        """Whether there is neither an L1 penalty nor a bound."""
+        return not self.bounds and not (any(self.l1.values()) if isinstance(self.l1, Mapping) else self.l1)
+
+    @property
     def plain(self) -> bool:
         """Whether only a prior and a likelihood meet, in the raw scale, to the accuracy of every other block."""
-        smooth = not self.bounds and not (any(self.l1.values()) if isinstance(self.l1, Mapping) else self.l1)
-        return smooth and self.normalise == "none" and self.variances == "auto" and self.tolerance is None
+        return self.smooth and self.normalise == "none" and self.variances == "auto" and self.tolerance is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ adds share one reading of its entries. Twins in NumPy: `tests/glmix/test_csr.py`
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numba import njit
 
 from nearline.glmix._kernels._linalg import LEAF
-from nearline.glmix._kernels._scalar import derivatives, loss
+from nearline.glmix._kernels._scalar import LOGIT, derivatives, loss
 
 
 @njit(**LEAF)
@@ -102,6 +103,76 @@ def row_terms(indptr: Any, indices: Any, values: Any, codes: Any, means: Any, ou
         for q in range(indptr[i], indptr[i + 1]):
             total += values[q] * mean[indices[q]]
         out[i] = total
+
+
+@njit(**LEAF)
+def select(indptr: Any, indices: Any, values: Any, local: Any, ends: Any, places: Any, kept: Any) -> int:
+    """Entries whose slot has a local dimension: row ends (n + 1), dimensions and values; how many there are."""
+    total = 0
+    for i in range(indptr.shape[0] - 1):
+        ends[i] = total
+        for q in range(indptr[i], indptr[i + 1]):
+            j = local[indices[q]]
+            if j >= 0:
+                places[total] = j
+                kept[total] = values[q]
+                total += 1
+    ends[indptr.shape[0] - 1] = total
+    return total
+
+
+@njit(**LEAF)
+def gather(indptr: Any, indices: Any, values: Any, order: Any, ends: Any, places: Any, kept: Any) -> int:
+    """Entries other than 0 of the rows `order`, as `select` gives them."""
+    total = 0
+    for r in range(order.shape[0]):
+        ends[r] = total
+        for q in range(indptr[order[r]], indptr[order[r] + 1]):
+            if values[q] != 0.0:
+                places[total] = indices[q]
+                kept[total] = values[q]
+                total += 1
+    ends[order.shape[0]] = total
+    return total
+
+
+@njit(**LEAF)
+def total_loss(link: int, label: Any, margin: Any, weight: Any) -> float:
+    """Σ_n w_n ℓ(y_n, η_n), with one logarithm for as many plain logistic rows as a double holds."""
+    total = 0.0
+    product = 1.0
+    for i in range(label.shape[0]):
+        w, y, eta = weight[i], label[i], margin[i]
+        if link == LOGIT and w == 1.0:
+            total += (1.0 - y) * eta if eta >= 0.0 else -y * eta
+            product *= 1.0 + math.exp(-abs(eta))
+            if product > 1e290:
+                total += math.log(product)
+                product = 1.0
+        elif w != 0.0:
+            total += w * loss(link, y, eta)
+    return total + math.log(product)
+
+
+@njit(**LEAF)
+def slopes_along(
+    link: int, label: Any, margin: Any, changes: Any, weight: Any, t: Any, first: Any, second: Any
+) -> None:
+    """Gradient (2) and Hessian (2, 2) in t (2) of Σ_n w_n ℓ(y_n, η_n + t_0 Δ_0n + t_1 Δ_1n)."""
+    g0 = g1 = h00 = h01 = h11 = 0.0
+    for i in range(label.shape[0]):
+        if weight[i] != 0.0:
+            a, b = changes[0, i], changes[1, i]
+            g, D = derivatives(link, label[i], margin[i] + t[0] * a + t[1] * b)
+            g *= weight[i]
+            D *= weight[i]
+            g0 += g * a
+            g1 += g * b
+            h00 += D * a * a
+            h01 += D * a * b
+            h11 += D * b * b
+    first[0], first[1] = g0, g1
+    second[0, 0], second[0, 1], second[1, 0], second[1, 1] = h00, h01, h01, h11
 
 
 @njit(**LEAF)

@@ -30,8 +30,6 @@ from nearline.glmix._kernels._scalar import IDENTITY, derivatives, loss
 
 Floats = NDArray[np.float64]
 
-# Newton's last step: the mode is then the square of this away, in posterior variances.
-TOLERANCE = 1e-6
 # A row with at least this share of an entity's dimensions is squared as a dense one.
 DENSE = 0.4
 
@@ -101,7 +99,7 @@ class Solved(NamedTuple):
 def localise(ptr: Any, indptr: Any, indices: Any, position: Any, first: Any, touched: Any) -> None:
     """Number the dimensions of each entity's rows, in place of `indices`; sets first (E + 1) and touched.
 
-    `position` (d) is −1 throughout, and is again after.
+    `position` (d) is −1 throughout, and is again after. `sort_rows` then puts each row in the order of these numbers.
     """
     total = 0
     for e in range(ptr.shape[0] - 1):
@@ -119,8 +117,21 @@ def localise(ptr: Any, indptr: Any, indices: Any, position: Any, first: Any, tou
 
 
 @njit(**LEAF)
+def sort_rows(indptr: Any, places: Any, values: Any) -> None:
+    """Sort each row's entries by dimension, in place."""
+    for r in range(indptr.shape[0] - 1):
+        for q in range(indptr[r] + 1, indptr[r + 1]):
+            place, value = places[q], values[q]
+            p = q - 1
+            while p >= indptr[r] and places[p] > place:
+                places[p + 1], values[p + 1] = places[p], values[p]
+                p -= 1
+            places[p + 1], values[p + 1] = place, value
+
+
+@njit(**LEAF)
 def add_square(H: Any, row: Any, t: int, places: Any, values: Any, start: int, stop: int, g: float, D: float) -> None:
-    """H (lower) += D z zᵀ and H[t] += g z for one row's entries z."""
+    """H (lower) += D z zᵀ and H[t] += g z for one row's entries z, sorted by dimension."""
     if (stop - start) < DENSE * t:
         for q in range(start, stop):
             j, x = places[q], values[q]
@@ -128,9 +139,8 @@ def add_square(H: Any, row: Any, t: int, places: Any, values: Any, start: int, s
             H[t, j] += g * x
             H[j, j] += f * x
             for p in range(start, q):
-                k = places[p]
-                H[max(j, k), min(j, k)] += f * values[p]
-                if j == k:
+                H[j, places[p]] += f * values[p]
+                if places[p] == j:
                     H[j, j] += f * values[p]
         return
     for k in range(t):
@@ -222,8 +232,10 @@ def length(
 
 
 @njit(**ONCE)
-def mode(link: int, rows: Sorted, e: int, offset: Any, prior: Prior, t: int, memory: Memory, solved: Solved) -> int:
-    """Newton from memory.theta to the mode, in place; a status."""
+def mode(
+    link: int, rows: Sorted, e: int, offset: Any, prior: Prior, t: int, enough: float, memory: Memory, solved: Solved
+) -> int:
+    """Newton from memory.theta, in place, until a whole step is taken at a decrement of `enough`; a status."""
     for step in range(1, MAX_STEPS + 1):
         assemble(link, rows, e, offset, prior, t, memory)
         if step == 1:
@@ -245,7 +257,7 @@ def mode(link: int, rows: Sorted, e: int, offset: Any, prior: Prior, t: int, mem
             return NOT_CONVERGED
         for j in range(t):
             memory.theta[j] -= share * memory.step[j]
-        if decrement <= TOLERANCE and share == 1.0:
+        if decrement <= enough and share == 1.0:
             return CONVERGED
     return NOT_CONVERGED
 
@@ -266,25 +278,29 @@ def enter(rows: Sorted, e: int, prior: Prior, memory: Memory, mean: Any) -> int:
 
 @njit(**LEAF)
 def find_modes(
-    link: int,
-    rows: Sorted,
-    offset: Any,
-    prior: Prior,
-    first: int,
-    last: int,
-    memory: Memory,
-    means: Any,
-    solved: Solved,
-) -> None:
-    """Move the means of entities first … last − 1 to their modes; to the prior's where that fails."""
+    link: int, rows: Sorted, offset: Any, prior: Prior, enough: float, first: int, last: int, memory: Memory,
+    means: Any, solved: Solved,
+) -> None:  # fmt: skip
+    """Move the means of entities first … last − 1 towards their modes; to the prior's where that fails."""
     for e in range(first, last):
         mean = means[rows.codes[e]]
         t = enter(rows, e, prior, memory, mean)
         solved.squared[e] = 0.0
-        solved.status[e] = mode(link, rows, e, offset, prior, t, memory, solved)
+        solved.status[e] = mode(link, rows, e, offset, prior, t, enough, memory, solved)
         for k in range(t):
             j = rows.touched[rows.first[e] + k]
             mean[j] = memory.theta[k] if solved.status[e] == CONVERGED else prior.mean[j]
+
+
+@njit(**LEAF)
+def find_terms(rows: Sorted, order: Any, means: Any, theta: Any, out: Any) -> None:
+    """Set out_n = z_nᵀ θ_e for the rows n = order[r] of every entity."""
+    for e in range(rows.codes.shape[0]):
+        mean = means[rows.codes[e]]
+        for k in range(rows.first[e + 1] - rows.first[e]):
+            theta[k] = mean[rows.touched[rows.first[e] + k]]
+        for r in range(rows.ptr[e], rows.ptr[e + 1]):
+            out[order[r]] = dot(rows.places, rows.values, rows.indptr[r], rows.indptr[r + 1], theta)
 
 
 @njit(**LEAF)
