@@ -1,4 +1,4 @@
-"""statsmodels' mixed logistic regression (BinomialBayesMixedGLM, MAP) in a process of its own, stopped when it takes too long.
+"""statsmodels' mixed logistic regression (BinomialBayesMixedGLM, MAP) in a process with a time limit.
 
 `python -m benchmarks._rivals._mixed_logit FILE.npz` reads the design, fits, and prints its processor seconds.
 """

@@ -1,7 +1,7 @@
-"""scipy's block coordinate descent on a sample of the entities, beside nearline's own on all of them.
+"""scipy's block coordinate descent on a sample of the entities, in step with exact solves of all of them.
 
-Both solve every block to its optimum, so that nearline's coefficients give the rival the offsets and warm starts that it
-would have come to itself; its seconds are those of the sampled entities, scaled to all.
+The other entities are solved by nearline, block by block and to the mode, so that the offsets and warm starts of the
+next block are those that the rival would have come to itself. Its seconds are the sample's, scaled to all entities.
 """
 
 from __future__ import annotations
@@ -23,27 +23,39 @@ class SampledDescent:
 
     Attributes
     ----------
-    excess, below
-        The most that nearline's objective of a sampled entity is above the rival's, and below it, relative.
+    seconds
+        Processor seconds of all cycles so far, once for each third of the sample.
+    objective
+        Φ after every cycle, as the exact solves leave it.
+    apart
+        The most that an exact solve's objective lies from the rival's, relative.
     """
 
-    def __init__(self, model: nl.GLMix, known: nl.GLMix, design: Design, sample: int) -> None:
+    def __init__(self, known: nl.GLMix, design: Design, sample: int) -> None:
         self.model, self.design = known.fork(), design
         self.model.reset()
         self.terms = Terms(self.model.blocks, known.encoder.n_slots, design)
         self.names = [block.name for block in self.model.blocks]
         rng = np.random.default_rng(0)
         self.entities = [self._sampled(r, sample, rng) for r in range(len(self.names))]
-        self.excess = self.below = 0.0
+        self.seconds, self.apart = np.zeros(PARTS), 0.0
+        self.objective: list[float] = []
 
-    def run(self, cycles: int) -> dict[str, list[float]]:
-        """Processor seconds by method, once for each third of the sample."""
-        total = {method: np.zeros(PARTS) for method in rival.METHODS}
-        for cycle in range(cycles):
-            for r, name in enumerate(self.names):
-                for method, seconds in self._solve(r, name, last=cycle == cycles - 1).items():
-                    total[method] += seconds
-        return {method: seconds.tolist() for method, seconds in total.items()}
+    def run(self, cycles: int, tolerance: float) -> None:
+        """Descend until a cycle changes Φ by less than `tolerance` of it, or so many cycles; then covariances."""
+        for cycle in range(1, cycles + 1):
+            for r in range(len(self.names)):
+                self._solve(r)
+            self.objective.append(self._objective())
+            if cycle > 1 and self.objective[-2] - self.objective[-1] <= tolerance * self.objective[-1]:
+                break
+        for r in range(len(self.names)):
+            offset, v, block = self.terms.offset(r), self._variance(r), self.model.blocks[r]
+            spent = [
+                rival.covariance_seconds(entity, block.mean[code].astype(np.float64), offset[entity.rows], v)
+                for code, entity in self.entities[r]
+            ]
+            self._count(r, spent)
 
     def _sampled(self, r: int, sample: int, rng: np.random.Generator) -> list[tuple[int, rival.Entity]]:
         """Entities of block r, their codes and rows: of the fixed effect its one, as a sparse matrix."""
@@ -56,31 +68,35 @@ class SampledDescent:
         rows = [np.flatnonzero(codes == code) for code in chosen]
         return [(int(c), rival.Entity(X[at].toarray(), self.design.label[at], at)) for c, at in zip(chosen, rows)]
 
-    def _solve(self, r: int, name: str, *, last: bool) -> dict[str, Floats]:
-        block, offset = self.model.block(name), self.terms.offset(r)
-        v = block.belief.variance0(block.columns)
-        if name == "fixed":
-            v[0] = 1e6  # nearline's free intercept
-        spent = {method: np.zeros(len(self.entities[r])) for method in rival.METHODS}
-        best = np.full(len(self.entities[r]), np.inf)
-        for k, (code, entity) in enumerate(self.entities[r]):
-            start, own = block.mean[code].astype(np.float64), offset[entity.rows]
-            for method in rival.METHODS:
-                spent[method][k], theta = rival.timed(method, entity, start, own, v)
-                best[k] = min(best[k], rival.objective(entity, theta, own, v)[0])
-            if last:
-                extra = rival.covariance_seconds(entity, theta, own, v)
-                for method in rival.METHODS:
-                    spent[method][k] += extra
-        self.model.fit(self.design, cycles=1, warm=True, locked=[other for other in self.names if other != name])
+    def _solve(self, r: int) -> None:
+        """One block: the sample by scipy, against the clock, then all entities exactly."""
+        block, offset, v = self.model.blocks[r], self.terms.offset(r), self._variance(r)
+        starts = [block.mean[code].astype(np.float64) for code, _ in self.entities[r]]
+        solved = [
+            rival.timed(entity, start, offset[entity.rows], v) for (_, entity), start in zip(self.entities[r], starts)
+        ]
+        self._count(r, [seconds for seconds, _ in solved])
+        self.model.fit(self.design, cycles=1, warm=True, locked=[name for name in self.names if name != self.names[r]])
         self.terms.refresh(r)
-        for k, (code, entity) in enumerate(self.entities[r]):
-            mode = block.mean[code].astype(np.float64)
-            apart = rival.objective(entity, mode, offset[entity.rows], v)[0] / best[k] - 1.0
-            self.excess, self.below = max(self.excess, apart), min(self.below, apart)
+        for (code, entity), (_, theta) in zip(self.entities[r], solved):
+            own, mode = offset[entity.rows], block.mean[code].astype(np.float64)
+            apart = rival.objective(entity, mode, own, v)[0] / rival.objective(entity, theta, own, v)[0] - 1.0
+            self.apart = max(self.apart, abs(apart))
+
+    def _count(self, r: int, spent: list[float]) -> None:
+        """Add the sample's seconds, scaled to all entities of block r; the fixed effect is counted whole."""
         everyone = len(np.unique(self.terms.codes[r]))
-        return {
-            method: np.array([(seconds[part::PARTS] if len(seconds) > 1 else seconds).mean() for part in range(PARTS)])
-            * everyone
-            for method, seconds in spent.items()
-        }
+        self.seconds += [np.mean(spent[part::PARTS] or spent) * everyone for part in range(PARTS)]
+
+    def _variance(self, r: int) -> Floats:
+        block = self.model.blocks[r]
+        v = block.belief.variance0(block.columns)
+        if self.names[r] == "fixed":
+            v[0] = 1e6  # nearline's free intercept
+        return v
+
+    def _objective(self) -> float:
+        eta, y = self.terms.margin, self.design.label
+        loss = float((np.maximum(eta, 0.0) - y * eta + np.log1p(np.exp(-np.abs(eta)))).sum())
+        means = [block.mean[: block.entities].astype(np.float64) for block in self.model.blocks]
+        return loss + sum(float((m**2 / self._variance(r)).sum()) / 2.0 for r, m in enumerate(means))
