@@ -116,7 +116,7 @@ class _Descent:
                 exact = settled or cycle == self.plan.cycles or len(self.parts) == 1
                 self.history.append(self._cycle(cycle, exact, tick))
                 settled = settled or self._gained() <= self.plan.tolerance * abs(self.history[-1])
-                if settled and exact:
+                if exact and (settled or cycle == self.plan.cycles):
                     break
                 if self.momentum is not None and not settled and self._gained() > STEADY * abs(self.history[-1]):
                     self.momentum.apply(self.link)
