@@ -1,10 +1,10 @@
 """The batch layer against the same objective fitted with scipy and scikit-learn, one thread each, in processor time.
 
 1. MovieLens-1M, ratings of 3 dropped: fixed, user and movie effects with covariances. The rival is block coordinate
-   descent with one scipy solve per entity (`_rivals/_entity_scipy.py`), warm-started, until a cycle changes the objective
-   by less than 1e-6 of it or `--cycles` are done; it is timed on a random sample (`--sample` entities of each effect)
-   and scaled to all. What gathering an entity's rows and recomputing offsets takes is not counted against it. nearline
-   runs the fewest cycles that end at the rival's objective or below.
+   descent with one scipy solve per entity (`_rivals/_entity_scipy.py`), warm-started, until a cycle changes the
+   objective by less than 1e-6 of it or `--cycles` are done; it is timed on a random sample (`--sample` entities of each
+   effect) and scaled to all. What gathering an entity's rows and recomputing offsets takes is not counted against it.
+   nearline runs the fewest cycles that end at the rival's objective or below.
 2. A fixed effect over `--rows` rows and about a million hashed features, some 32 a row, against scikit-learn's
    LogisticRegression(solver="lbfgs") on the same sparse matrix: nearline's time to an objective of at most
    scikit-learn's (1 + 1e-6).
