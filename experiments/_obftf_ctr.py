@@ -22,8 +22,9 @@ from nearline import select
 
 LAGS = (0, 300)
 FULL = "full batch"
-WEIGHTED = "pps + cube"
-"""The weighted design that the bars speak of: probabilities from the recorded norms, draws balanced on the sketch."""
+WEIGHTED = "pps by cells + cube"
+"""The weighted design that the bars speak of: probabilities from the fresh norms that records and labels let expect,
+draws balanced on the recorded sketch and loss."""
 SHUFFLED = "pps, records shuffled"
 
 RULES: dict[str, select.Rule | None] = {
@@ -32,7 +33,9 @@ RULES: dict[str, select.Rule | None] = {
     "pps": select.by_name("pps"),
     "pps on loss": select.by_name("pps", by="loss"),
     "pps, sorted by error": select.by_name("pps", order="signed_error"),
-    WEIGHTED: select.by_name("pps", floor=0.05, sampler="cube", balance=("sketch", "loss")),
+    "pps + cube": select.by_name("pps", floor=0.05, sampler="cube", balance=("sketch", "loss")),
+    "pps by cells": select.by_name("pps", floor=0.1, trust="cells"),
+    WEIGHTED: select.by_name("pps", floor=0.1, trust="cells", sampler="cube", balance=("sketch", "loss")),
     SHUFFLED: select.by_name("pps"),
     "cube on sketch": select.by_name("cube", balance=("sketch",)),
     "swap": select.by_name("swap"),

@@ -16,7 +16,7 @@ from benchmarks import _report
 from experiments import _draw, _image_data, _results
 from experiments._estimate import Estimate
 from experiments._image_training import SKETCH, Course, course
-from experiments._obftf_ctr import FULL, RULES, SHUFFLED
+from experiments._obftf_ctr import FULL, RULES, SHUFFLED, WEIGHTED
 from experiments._results import Table
 from nearline import select
 
@@ -143,7 +143,7 @@ def draw(found: Courses, args: Any, ratios: Sequence[float], seeds: Sequence[int
     if not args.write or args.quick:
         return ""
     networks = NETWORKS[args.what]
-    coloured = {"pps": _draw.BLUE, "uniform": _draw.INK, "swap": _draw.ORANGE, "pps + cube": _draw.GREEN}
+    coloured = {"pps": _draw.BLUE, "uniform": _draw.INK, "swap": _draw.ORANGE, WEIGHTED: _draw.GREEN}
     with _draw.figure(_results.FIGURES / f"obftf-{args.what}.svg", len(networks), (5.0 * len(networks), 3.6)) as axes:
         for ax, network in zip(axes if len(networks) > 1 else [axes], networks):
             for rule in SHOWN:

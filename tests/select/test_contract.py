@@ -20,6 +20,7 @@ VARIANTS = [(name, {}) for name in RULES] + [
     ("pps", {"sampler": "pivotal"}),
     ("pps", {"sampler": "cube", "balance": ("loss", "label", "slice", "sketch")}),
     ("pps", {"order": "signed_error", "mix": "after_cap", "normalise": "hajek"}),
+    ("pps", {"trust": "cells", "floor": 0.1}),
     ("pps", {"floor": 0.0}),
     ("pps", {"sampler": "poisson"}),
     ("min_k_sgd", {"k": 4}),

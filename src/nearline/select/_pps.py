@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from nearline._errors import ConfigError, NearlineWarning
-from nearline.select import _trust
+from nearline.select import _cells, _trust
 from nearline.select._inclusion import Mix, mixed
 from nearline.select._rule import Draw, Rule, ranked, relative
 from nearline.select._samplers import cube, pivotal, poisson, systematic
@@ -44,6 +44,9 @@ class Pps(Rule):
         Columns of `Scores` that `cube` balances; a slice becomes indicators, a sketch its coordinates.
     mix : {"before_cap", "after_cap"}
         See `mixed`.
+    trust : {"line", "cells"}
+        What a state measures: one kappa for all records, or beside it the fresh scores to be expected by label and size
+        of the record (`_cells`), which keeps more of old records; lambda is then `floor` from the first.
     normalise : {None, "hajek"}
         Divide the weights by their mean: a bias of order 1/b, less variance at tiny b.
 
@@ -69,6 +72,7 @@ class Pps(Rule):
     balance: tuple[str, ...] = ()
     mix: Mix = "before_cap"
     normalise: Literal["hajek"] | None = None
+    trust: Literal["line", "cells"] = "line"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "balance", tuple(self.balance))
@@ -85,6 +89,8 @@ class Pps(Rule):
             return state
         mature = chosen.weight * chosen.prob * chosen.report.n / len(chosen)
         f = np.asarray(fresh, dtype=np.float64) * mature
+        if chosen.cell is not None:
+            state = _cells.observed(state, chosen.recorded, chosen.cell, f, 1.0 / chosen.prob)
         return _trust.observed(state, chosen.recorded, f, 1.0 / chosen.prob)
 
     def _values(self, scores: Scores) -> tuple[Floats, Any]:
@@ -104,14 +110,17 @@ class Pps(Rule):
     def _draw(
         self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None
     ) -> Draw:
-        share = _trust.uniform_share(state, self.floor)
+        x, cell, share = relative(values), None, _trust.uniform_share(state, self.floor)
+        if self.trust == "cells" and state is not None:
+            cell, share = _cells.cells(x, scores.label), self.floor
+            values = _cells.expected(state, x, cell)
         pi = mixed(values, b, share, self.mix)
         index = self._sample(scores, pi, rng)
         weight = len(index) / (len(pi) * pi[index])
         if self.normalise == "hajek" and len(index):
             weight = weight / weight.mean()
         facts = {"uniform_share": share, "kappa": _trust.kappa(state)}
-        return Draw(index, pi[index], weight, relative(values), facts)
+        return Draw(index, pi[index], weight, x, facts, cell)
 
     def _sample(self, scores: Scores, pi: Floats, rng: np.random.Generator) -> Ints:
         if self.sampler == "pivotal":

@@ -24,6 +24,7 @@ class Draw:
     weight: Floats | None = None
     recorded: Floats | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    cell: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def _selection(name: str, scores: Scores, draw: Draw, state: SelectorState, unkn
         Report(name, n, b, **(facts | draw.facts)),
         state,
         None if draw.recorded is None else draw.recorded[index],
+        cell=None if draw.cell is None else draw.cell[index],
     )
 
 

@@ -108,6 +108,8 @@ class Selection:
         To pass in with the next window.
     recorded : array (b,) or None
         s_i / mean(s) as the design used it: what `learn` compares fresh scores with.
+    cell : array (b,) of int or None
+        Cell of label and recorded size of each, where `trust = "cells"` learns by them.
     trimmed : array of int
         Positions that `Policy` took for noise.
     """
@@ -118,6 +120,7 @@ class Selection:
     report: Report
     state: SelectorState = field(default_factory=SelectorState)
     recorded: Floats | None = None
+    cell: Ints | None = None
     trimmed: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
