@@ -158,6 +158,33 @@ def refit(
 
 
 @app.command()
+def train(
+    config: ConfigFile = Path("nearline.toml"),
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "trained on the ledger",
+    publish: Annotated[bool, typer.Option(help="Make it the live version, if the gate lets it.")] = True,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the network on chosen rows of what the service recorded since, as the next version (2.0.0)."""
+    from nearline.cli import _train
+
+    _train.run(config, why, publish, json)
+
+
+@app.command()
+def why(
+    prediction_id: Annotated[str, typer.Argument(help="As /predict answered.")],
+    config: ConfigFile = Path("nearline.toml"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say whether the network was trained on a prediction, by which version, and with what probability."""
+    from nearline.cli import _why
+
+    _why.run(config, prediction_id, json)
+
+
+@app.command()
 def run(
     config: ConfigFile = Path("nearline.toml"),
     host: Annotated[str | None, typer.Option(help="Address, instead of [serve] host.")] = None,

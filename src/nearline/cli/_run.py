@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import nearline
 from nearline import config as configs
 from nearline._errors import StateError
-from nearline.cli._schedule import Refits
+from nearline.cli._schedule import Refits, Trainings
 from nearline.config import Running
 from nearline.loop import Loop
 
@@ -33,7 +33,7 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
 
     lean()
     config = configs.load(file)
-    settings, every = config.running(), config.refit_every()
+    settings, intervals = config.running(), ((Refits, config.refit_every()), (Trainings, config.train_every()))
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -54,7 +54,10 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
             # what waits was learned.
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, lambda *_: None)
-            with Refits(file, settings.folder, every) if every is not None and learn else nullcontext():
+            with ExitStack() as scheduled:
+                for kind, every in intervals if learn else ():
+                    if every is not None:
+                        scheduled.enter_context(kind(file, settings.folder, every))
                 serving.run(sockets=[listening])
             _logger.info("stopping: what waits is learned, and a version kept")
         _logger.info("stopped; version %s is kept", loop.live.scorer.version)

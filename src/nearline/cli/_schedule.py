@@ -1,4 +1,4 @@
-"""`nearline run` starts `nearline refit` every so often, as a process of its own beside the service."""
+"""`nearline run` starts `nearline refit` and `train` every so often, as processes of their own beside the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from nearline._errors import NearlineError
-from nearline.store import Registry
+from nearline.store import Registry, Version
 
 _logger = logging.getLogger("nearline")
 LOOK_SECONDS, STOP_SECONDS = 30.0, 10.0
@@ -32,11 +32,13 @@ class Refits:
         Seconds between two looks at the registry.
     """
 
+    verb, name, done = "refit", "re-fit", "re-fitted"
+
     def __init__(
         self, file: Path, folder: Path, every: float, *, command: Sequence[str] | None = None,
         look: float = LOOK_SECONDS,
     ) -> None:  # fmt: skip
-        self._command = list(command or (sys.executable, "-m", "nearline", "refit", str(file), "--json"))
+        self._command = list(command or (sys.executable, "-m", "nearline", self.verb, str(file), "--json"))
         self._folder, self._every, self._look = folder, every, min(look, every)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="nearline-refits", daemon=True)
@@ -57,18 +59,18 @@ class Refits:
                     self._tried = time.time()
                     self._run()
             except (OSError, NearlineError) as error:
-                _logger.error("the re-fit could not be started: %s", error)
+                _logger.error("the %s could not be started: %s", self.name, error)
 
     def _due(self, now: float) -> bool:
         registry = Registry(self._folder, clock=time.time)
         try:
-            fits = [record.created for record in registry.versions() if record.version.nearline == 0]
+            fits = [record.created for record in registry.versions() if self._counts(record.version)]
         finally:
             registry.close()
         return now - max([self._tried, *fits]) >= self._every
 
     def _run(self) -> None:
-        _logger.info("re-fitting from the ledger")
+        _logger.info("%s from the ledger begins", self.name)
         child = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while True:
             try:
@@ -78,7 +80,39 @@ class Refits:
                 if self._stop.is_set():
                     _end(child)
                     return
-        _tell(child.returncode, out, err)
+        self._tell(child.returncode, out, err)
+
+    def _tell(self, code: int, out: str, err: str) -> None:
+        """Say in the log what came of it: published, refused with reasons, or failed with the last thing it said."""
+        try:
+            found = msgspec.json.decode(out)
+        except msgspec.DecodeError:
+            found = {}
+        if code == 0 and found:
+            _logger.info(
+                "version %s is %s%s", found["version"], self.done, "" if found["published"] else " and registered"
+            )
+        elif found.get("refused"):
+            reasons = "; ".join(found["refused"])
+            _logger.warning("version %s is %s and not published: %s", found["version"], self.done, reasons)
+        else:
+            said = err.strip().splitlines()
+            _logger.error("the %s failed with status %d: %s", self.name, code, said[-1] if said else "it said nothing")
+
+    @staticmethod
+    def _counts(version: Version) -> bool:
+        """Whether a version is one of those that the next is due after."""
+        return version.nearline == 0
+
+
+class Trainings(Refits):
+    """Trains the network whenever the newest global version is older than `every` seconds."""
+
+    verb, name, done = "train", "training", "trained"
+
+    @staticmethod
+    def _counts(version: Version) -> bool:
+        return version.nearline == version.batch == 0
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -88,18 +122,3 @@ def _end(child: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()
-
-
-def _tell(code: int, out: str, err: str) -> None:
-    """Say in the log what came of it: published, refused with the reasons, or failed with the last thing it said."""
-    try:
-        found = msgspec.json.decode(out)
-    except msgspec.DecodeError:
-        found = {}
-    if code == 0 and found:
-        _logger.info("version %s is re-fitted%s", found["version"], "" if found["published"] else " and registered")
-    elif found.get("refused"):
-        _logger.warning("version %s is re-fitted and not published: %s", found["version"], "; ".join(found["refused"]))
-    else:
-        said = err.strip().splitlines()
-        _logger.error("the re-fit failed with status %d: %s", code, said[-1] if said else "it said nothing")

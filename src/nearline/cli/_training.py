@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Candidate:
         How it did while it learned, by name.
     settings
         What it was trained with, for people.
+    also
+        What is saved in the version's folder beside the model, by name.
     """
 
     model: GLMix
@@ -47,6 +49,7 @@ class Candidate:
     metrics: Mapping[str, float]
     settings: Mapping[str, Any]
     parent: Version | None = None
+    also: Mapping[str, Any] = field(default_factory=dict)
 
 
 def confine(config: Config) -> None:
@@ -98,6 +101,8 @@ def cutoff_of(config: Config, history: History, committed: Committed) -> int:
 def keep(config: Config, registry: Registry, made: Candidate, who: str, why: str) -> None:
     """Register a candidate, with the positions that it has learned up to and what it was trained with."""
     staged = made.model.save(registry.stage())
+    for name, part in made.also.items():
+        part.save(staged / name)
     positions = {"start": made.start, "examples": made.cutoff}
     about = {"version": str(made.version), "positions": positions, "metrics": made.metrics, **made.settings}
     (staged / TRAINING).write_bytes(msgspec.json.format(msgspec.json.encode(about)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from nearline._errors import ConfigError, DataError
 from nearline.config import _data, _deep, _learning, _running
 from nearline.config._all_tables import Tables
-from nearline.config._deep import Training
 from nearline.config._deep_tables import DeepTable
 from nearline.config._explain import explain
 from nearline.config._running import Running
@@ -38,6 +37,9 @@ from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
 from nearline.glmix._layout import key_of
 from nearline.glmix._replay import seconds
 from nearline.schema import Categorical, ColumnKind, Hashed, Multi, Numeric, Schema, Vector
+
+if TYPE_CHECKING:
+    from nearline.loop import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,11 @@ class Config:
                     "[deep] trains a network, and there is none: add [fixed.network], or leave [deep] out"
                 )
             return _deep.training(self.tables.deep, self.tables.model.link)
+
+    def train_every(self) -> float | None:
+        """Seconds between two trainings of the network by `nearline run`; None where it starts none."""
+        with self._at(""):
+            return _deep.every(self.tables.deep)
 
     def table(self, rows: int | None = None) -> Any:
         """The events as a `pyarrow.Table`: at most `rows` of them, in order of time where `[data] sort` asks for it."""
@@ -286,6 +293,7 @@ def parse(document: dict[str, Any], file: Path) -> Config:
         raise ConfigError(f"{file}: {explain(error, document, Tables)}") from error
     config._check_adjust()
     config.deep()
+    config.train_every()
     config.variants()
     config.metrics()
     config.running()

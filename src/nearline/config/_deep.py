@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nearline._errors import ConfigError
@@ -19,33 +19,11 @@ from nearline.select import Policy, by_name
 
 if TYPE_CHECKING:
     from nearline.deep._architecture import Architecture
+    from nearline.loop import Training
 
 _SIZES = {"mlp": ("hidden",), "dcn": ("hidden", "cross_layers", "rank"), "dlrm": ("bottom", "top")}
 _KINDS: dict[str, Any] = {"mlp": MLP, "dcn": DCN, "dlrm": DLRM}
 _OPTIMISER = ("rule", "learning_rate", "embedding_rate", "weight_decay", "batch_size")
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How a network goes on being trained.
-
-    Attributes
-    ----------
-    policy, budget, window
-        Which rows of each window of so many examples are trained on.
-    every
-        Seconds between two trainings that `nearline run` starts; None for none.
-    shadow
-        Another policy, whose network is trained beside for comparison.
-    """
-
-    policy: Policy
-    budget: float | int
-    window: int
-    every: float | None
-    seed: int
-    publish: bool
-    shadow: Policy | None
 
 
 def architecture(table: NetworkTable) -> Architecture:
@@ -118,6 +96,8 @@ def training(table: DeepTable, link: str) -> Training:
     ConfigError
         Names the field and what it may be.
     """
+    from nearline.loop import Training
+
     if isinstance(table.budget, float) and not 0 < table.budget <= 1:
         raise ConfigError(
             f"[deep] budget = {table.budget}: a share is above 0 and at most 1; a whole number counts rows"
@@ -126,10 +106,9 @@ def training(table: DeepTable, link: str) -> Training:
         raise ConfigError(f"[deep] budget = {table.budget} must be at least 1 row per window")
     if table.window < 1:
         raise ConfigError(f"[deep] window = {table.window} must be at least 1 example")
-    every = _duration("every", table.every)
     policy = _policy("select", table.select, table, link)
     shadow = None if table.shadow is None else replace(policy, rule=_policy("shadow", table.shadow, table, link).rule)
-    return Training(policy, table.budget, table.window, every, table.seed, table.publish, shadow)
+    return Training(policy, table.budget, table.window, table.seed, shadow)
 
 
 def _policy(field: str, name: str, table: DeepTable, link: str) -> Policy:
@@ -143,6 +122,11 @@ def _policy(field: str, name: str, table: DeepTable, link: str) -> Policy:
                 "take 'pps', or 'uniform' (docs/select.md)"
             )
         return Policy(rule, task=task, trim=table.trim, clip=table.clip, max_age=_duration("max_age", table.max_age))
+
+
+def every(table: DeepTable) -> float | None:
+    """Seconds between two trainings that `nearline run` starts by itself; None where it starts none."""
+    return _duration("every", table.every)
 
 
 def _duration(field: str, value: float | str | None) -> float | None:

@@ -142,6 +142,32 @@ class NetworkGLMix(GLMix):
         """Calibrated log-odds (n), in the precision in which they are recorded: replays have the bits of serving."""
         return self.calibration(logit).astype(np.float32).astype(np.float64)
 
+    def told(self, table: Any) -> pa.Table:
+        """A table with the network's log-odds in it, for several designs after one forward pass."""
+        rows = read_table(table)
+        log_odds = pa.array(self._fixed_part(rows))
+        return rows.drop_columns([name for name in (LOGIT,) if name in rows.column_names]).append_column(
+            LOGIT, log_odds
+        )
+
+    def folded(self) -> Network:
+        """A copy of the network with the calibration in its last layer, to be trained on: its logit is calibrated.
+
+        Raises
+        ------
+        StateError
+            Its last layer is not known (a custom module without one).
+        """
+        network = self.network.fork()
+        head = getattr(network.module, "head", None)
+        if head is None or head.bias is None:
+            if self.calibration == type(self.calibration)():
+                return network
+            raise StateError("the network has no last layer with a bias that could take the calibration; fit it anew")
+        head.weight.data.mul_(self.calibration.slope)
+        head.bias.data.mul_(self.calibration.slope).add_(self.calibration.shift)
+        return network
+
     def fit_network(self, tables: Sequence[Any], *, epochs: int = 3, held_out: float = 0.1) -> Trained:
         """Train the network and its calibration on tables, one after the other; see `DeepGLMix.fit`."""
         from nearline.deep._glmix import fit_network
@@ -169,7 +195,7 @@ class NetworkGLMix(GLMix):
         return f"{super().__repr__()} on {self.network!r}"
 
 
-def load_model(folder: str | os.PathLike[str]) -> GLMix:
+def load_model(folder: str | os.PathLike[str], *, device: str = "cpu") -> GLMix:
     """The model of a version's folder: a `GLMix`, or a `NetworkGLMix` where a network was saved with it.
 
     Raises
@@ -185,5 +211,5 @@ def load_model(folder: str | os.PathLike[str]) -> GLMix:
     _torch.require()
     from nearline.deep._glmix import DeepGLMix
 
-    pair = DeepGLMix.load(folder)
+    pair = DeepGLMix.load(folder, device=device)
     return NetworkGLMix.of(pair.effects, pair.network, pair.calibration)

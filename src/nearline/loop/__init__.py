@@ -5,11 +5,37 @@ from nearline.loop._candidate import Cutoff, judge, judge_held_out
 from nearline.loop._compare import compare
 from nearline.loop._history import Committed, History
 from nearline.loop._loop import Loop
+from nearline.loop._offered import Offered
 from nearline.loop._refit import Refitted, refit
+from nearline.loop._selection_log import Choice, SelectionLog
 from nearline.loop._settings import Pace, Recording
+from nearline.loop._train import Trainee, Training, following, quality, summary, train
 from nearline.loop._trial import Cost, Gating
 
 __all__ = [
-    "Audit", "Committed", "Cost", "Cutoff", "Gating", "History", "Loop", "Pace", "Recording", "Refitted", "audit",
-    "compare", "judge", "judge_held_out", "refit", "replay",
-]  # fmt: skip
+    "Audit",
+    "Choice",
+    "Committed",
+    "Cost",
+    "Cutoff",
+    "Gating",
+    "History",
+    "Loop",
+    "Offered",
+    "Pace",
+    "Recording",
+    "Refitted",
+    "SelectionLog",
+    "Trainee",
+    "Training",
+    "audit",
+    "compare",
+    "following",
+    "judge",
+    "judge_held_out",
+    "quality",
+    "refit",
+    "replay",
+    "summary",
+    "train",
+]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from nearline.glmix import GLMix
 from nearline.loop._events import events, predictions_of
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.loop._held import Span, recalled
 from nearline.store import LmdbStateStore, Log
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class History:
     """
 
     def __init__(self, folder: Path, model: GLMix) -> None:
+        self._folder = folder
         with ExitStack() as opened:
             logs = [
                 opened.enter_context(Log.open(folder / "ledger" / name, schema, read_only=True))
@@ -81,6 +87,11 @@ class History:
     def first(self) -> int:
         """Position of the oldest example that is kept."""
         return self._examples.first
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Predictions [first, end) that are kept."""
+        return self._predictions.first, self._predictions.end
 
     def boundary(self, position: int) -> int:
         """The last end of a batch at or before a position: fits are cut off where the learner stopped to commit.
@@ -121,12 +132,27 @@ class History:
         model
             Names the columns (`GLMix.design` takes the table).
         """
-        found = recalled(self._examples, [(max(start, self._examples.first), cutoff)], self._predictions.first)
-        predictions, examples = found.held()
-        label = self._examples.take(examples).column("label").to_numpy()
-        taken = self._predictions.take(predictions)
+        predictions, label = self.labels(start, cutoff)
+        taken = self.taken(predictions)
         order = np.argsort(taken.column("time").to_numpy(), kind="stable")
         return pa.table(events(taken, model, label)).take(pa.array(order))
+
+    def labels(self, start: int, cutoff: int) -> tuple[Ints, Floats]:
+        """Predictions (positions, ascending) that the examples [start, cutoff) teach, and their labels in the end."""
+        found = recalled(self._examples, [(max(start, self._examples.first), cutoff)], self._predictions.first)
+        predictions, examples = found.held()
+        return predictions, self._examples.take(examples).column("label").to_numpy()
+
+    def taken(self, predictions: Ints) -> pa.Table:
+        """Rows of the predictions log, with their features."""
+        return self._predictions.take(predictions)
+
+    def narrow(self, schema: Any, more: Sequence[str], predictions: Ints) -> pa.Table:
+        """Some columns of the predictions log, of which no others are read: those of `schema`, and `more` by name."""
+        known = self._predictions.schema
+        schema = pa.schema([*schema, *(known.field(name) for name in more)])
+        with Log.open(self._folder / "ledger" / "predictions", schema, read_only=True) as log:
+            return log.take(predictions)
 
 
 _CHUNK = 1 << 14

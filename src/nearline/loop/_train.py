@@ -1,0 +1,116 @@
+"""One pass of a network over what came since its last training: choose, load, learn; and the log of what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from nearline.glmix._links import by_name
+from nearline.loop._offered import Offered
+from nearline.select import Policy, SelectorState
+
+if TYPE_CHECKING:
+    from nearline.deep import Network
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a network goes on being trained.
+
+    Attributes
+    ----------
+    policy, budget, window
+        Which rows of each window of so many predictions are trained on.
+    seed
+        Of every draw, with the number of its window.
+    shadow
+        Another policy, whose network is trained beside for comparison.
+    """
+
+    policy: Policy
+    budget: float | int = 0.1
+    window: int = 10_000
+    seed: int = 0
+    shadow: Policy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """A network, what its selector remembers, and how many windows it has been through."""
+
+    network: Network
+    state: SelectorState
+    windows: int = 0
+
+
+def train(trainee: Trainee, offered: Offered, policy: Policy, training: Training) -> tuple[Trainee, pa.Table]:
+    """Train on what the policy chooses of every window; the trainee after it, and the log of the windows.
+
+    Features are loaded of the chosen rows alone. The log is that of `select.log_table` with the mean `loss` of the
+    chosen rows and the position of every `prediction` of the window; `select.replay` makes each choice again.
+
+    Raises
+    ------
+    StateError
+        A loss is not finite.
+    """
+    from nearline.deep import Window, retrain
+
+    windows, predictions = [], []
+    for rows, scores in offered.windows(training.window):
+        windows.append(Window(scores, lambda index, rows=rows: offered.load(rows[index])))
+        predictions.append(offered.prediction[rows])
+    done = retrain(
+        trainee.network, windows, policy, training.budget, seed=training.seed, first=trainee.windows,
+        state=trainee.state,
+    )  # fmt: skip
+    log = done.log_table().append_column("prediction", pa.array(predictions, pa.list_(pa.int64())))
+    return Trainee(done.network, done.state, trainee.windows + len(windows)), log
+
+
+def summary(log: pa.Table) -> dict[str, float | str]:
+    """What a log of windows comes to: rows offered and chosen, weights, and how far records were trusted at the end."""
+    totals = {name: float(np.sum(log.column(name).to_numpy())) for name in ("held", "trimmed", "effective")}
+    last = log.slice(log.num_rows - 1).to_pylist()[0]
+    largest = max((float(max(weight, default=0.0)) for weight in log.column("weight").to_pylist()), default=0.0)
+    return {
+        "rule": last["rule"], "seen": float(np.sum(log.column("rows").to_numpy())),
+        "chosen": float(np.sum(log.column("b").to_numpy())), "windows": float(log.num_rows), **totals,
+        "largest_weight": largest,
+        **{name: last[name] for name in ("uniform_share", "kappa", "lag") if not np.isnan(last[name])},
+    }  # fmt: skip
+
+
+def quality(network: Network, table: pa.Table) -> dict[str, float]:
+    """How a network alone predicts rows that it has not learned: mean loss, and mean prediction over mean label."""
+    link = by_name(network.link)
+    design, _ = network.design(table, learn=False)
+    label = np.asarray(table.column(network.schema.label).to_numpy(), np.float64)
+    margin = network.decision_function(design)
+    mean = float(np.mean(label))
+    return {
+        "examples": float(len(label)), "loss": float(np.mean(link.loss(label, margin))),
+        "calibration": float(np.mean(link.mean(margin)) / mean) if mean else float("nan"),
+    }  # fmt: skip
+
+
+def following(before: dict[str, Any] | None, now: dict[str, float]) -> dict[str, float]:
+    """Two measurements on rows that follow one another, as one over all of them.
+
+    >>> following({"examples": 1, "loss": 1.0, "calibration": 1.0}, {"examples": 3, "loss": 2.0, "calibration": 1.2})
+    {'examples': 4, 'loss': 1.75, 'calibration': 1.15}
+    """
+    if not before:
+        return now
+    total = before["examples"] + now["examples"]
+    parts = {
+        name: (before[name] * before["examples"] + now[name] * now["examples"]) / total
+        for name in ("loss", "calibration")
+    }
+    return {"examples": total, **{name: round(value, 12) for name, value in parts.items()}}

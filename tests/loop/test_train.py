@@ -1,0 +1,154 @@
+"""`nearline train`: chosen before it is loaded, logged, judged, published, and answered for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.loop.deep_parts import SAFETY, Talk, configured, rows_of, said
+
+pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
+
+from nearline.config import load
+from nearline.deep import NetworkGLMix, load_model
+from nearline.loop import History, Offered, SelectionLog, Trainee, Training, audit, train
+from nearline.select import Policy, SelectorState, by_name, replay
+from nearline.store import Registry, Version
+
+DEEP = '\n[deep]\nselect = "pps"\nbudget = 0.25\nwindow = 100\nseed = 7\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration whose version 1.0.0 is live, with 400 examples after it."""
+    file = configured(tmp_path, DEEP)
+    said("fit", str(file))
+    with Talk(file) as talk:
+        talk.stream(400, 1)
+    return file
+
+
+def model_of(config: Path, version: str) -> NetworkGLMix:
+    registry = Registry(config.parent / "state", clock=lambda: 0.0)
+    try:
+        found = load_model(registry.path(Version.parse(version)))
+    finally:
+        registry.close()
+    assert isinstance(found, NetworkGLMix)
+    return found
+
+
+def test_features_of_the_chosen_rows_alone_are_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(config, "1.0.0")
+    read: list[int] = []
+    taken = History.taken
+
+    def counting(self: History, predictions: Any) -> Any:
+        read.extend(predictions.tolist())
+        return taken(self, predictions)
+
+    monkeypatch.setattr(History, "taken", counting)
+    with History(config.parent / "state", model) as history:
+        offered = Offered(history, model, 0, 400, whole=1)
+        assert (len(offered), read) == (400, [])
+        assert np.isfinite(offered.scores.score).all()
+        policy = Policy(by_name("pps"), task="binary")
+        trainee, log = train(Trainee(model.folded(), SelectorState()), offered, policy, Training(policy, 0.25, 100, 7))
+    chosen = [row["prediction"][k] for row in log.to_pylist() for k in row["index"]]
+    assert read == chosen
+    assert (len(chosen), offered.loaded, trainee.windows) == (100, 100, 4)
+    assert (trainee.network.passes.forwards, trainee.network.passes.backwards) == (100, 100)
+
+
+def test_prices_are_those_of_a_forward_pass_that_is_not_made(config: Path) -> None:
+    model = model_of(config, "1.0.0")
+    with History(config.parent / "state", model) as history:
+        offered = Offered(history, model, 0, 400, whole=3)
+        rows = offered.load(np.arange(400))
+    information = model.network.information(rows)
+    p = 1 / (1 + np.exp(-model.log_odds(information.logit)))
+    assert offered.scores.score == pytest.approx(np.abs(p - offered.label) * information.norm, rel=1e-5)
+    assert set(offered.scores.lag) == {2.0}
+
+
+def test_a_training_is_published_and_changes_what_is_served_and_the_audit_agrees(config: Path) -> None:
+    rows, _ = rows_of(30, 50)
+    made = said("train", str(config))
+    assert (made["version"], made["published"], made["cutoff"]) == ("2.0.0", True, 400)
+    assert (made["seen"], made["chosen"]) == (400, 100)
+    before, after = model_of(config, "1.0.0"), model_of(config, "2.0.0")
+    assert before.identity != after.identity
+    with Talk(config) as talk:
+        talk.turn()
+        told = talk.predict(rows)
+        assert told[0]["version"] == "2.0.0"
+        assert [one["probability"] for one in told] == pytest.approx(after.predict_proba(rows), abs=1e-6)
+        ids = talk.stream(100, 2)
+    found = audit(config.parent / "state", SAFETY)
+    assert found.posteriors_differ == 0
+    assert set(ids) <= set(found.labels)
+    # A second training goes on from the first: its windows are numbered on, and only new examples are offered.
+    made = said("train", str(config))
+    assert (made["version"], made["seen"], made["chosen"]) == ("3.0.0", 100, 25)
+    log = SelectionLog(config.parent / "state")
+    assert log.read(Version(3)).column("window").to_pylist() == [4]
+
+
+def test_the_log_of_a_training_makes_the_same_choices_to_the_bit(config: Path) -> None:
+    said("train", str(config))
+    model = model_of(config, "1.0.0")
+    log = SelectionLog(config.parent / "state").read(Version(2)).to_pylist()
+    with History(config.parent / "state", model) as history:
+        windows = list(Offered(history, model, 0, 400, whole=1).windows(100))
+    assert len(log) == len(windows) == 4
+    for row, (_, scores) in zip(log, windows):
+        again = replay(row, scores)
+        assert again.index.tolist() == row["index"]
+        assert again.prob is not None
+        assert again.prob.tolist() == row["prob"]
+        assert again.weight.tolist() == row["weight"]
+    # The same ledger and configuration: the same network, bit for bit.
+    once = model_of(config, "2.0.0").identity
+    with Talk(config) as talk:
+        assert talk.ask("POST", "/versions/rollback", json={"to": "1.0.400", "why": "again"})["version"] == "1.0.400"
+    assert said("train", str(config), "--no-publish")["version"] == "3.0.0"
+    assert model_of(config, "3.0.0").identity == once
+
+
+def test_why_says_of_a_prediction_whether_it_was_used_and_how_likely_that_was(config: Path) -> None:
+    said("train", str(config))
+    row = SelectionLog(config.parent / "state").read(Version(2)).to_pylist()[1]
+    with Talk(config) as talk:
+        ids = talk.loop.storage.predictions.read(0).column("prediction_id").to_pylist()
+    chosen = row["prediction"][row["index"][0]]
+    passed = next(one for k, one in enumerate(row["prediction"]) if k not in row["index"])
+    found = said("why", ids[chosen], str(config))["trainings"]
+    assert [(one["version"], one["fate"], one["window"]) for one in found] == [("2.0.0", "chosen", 1)]
+    assert (found[0]["probability"], found[0]["weight"]) == (row["prob"][0], row["weight"][0])
+    found = said("why", ids[passed], str(config))["trainings"]
+    assert [(one["fate"], one["probability"]) for one in found] == [("passed over", None)]
+
+
+def test_the_gate_judges_a_training_on_what_it_left_and_refuses_it_with_reasons(tmp_path: Path) -> None:
+    file = configured(tmp_path, DEEP, gate="true")
+    said("fit", str(file))
+    with Talk(file) as talk:
+        talk.stream(600, 1)
+    made = said("train", str(file), status=1)
+    assert (made["published"], made["cutoff"], made["seen"]) == (False, 500, 500)
+    assert "examples" in made["refused"][0]  # fewer than its minimum
+    with Talk(file) as talk:
+        assert talk.predict(rows_of(1, 3)[0])[0]["version"].startswith("1.0.")
+
+
+def test_a_model_without_a_network_is_told_so(config: Path) -> None:
+    text = config.read_text()
+    a, b = text.index("[fixed.network]"), text.index("[[random]]")
+    config.write_text(text[:a] + text[b : text.index("[deep]")])
+    assert load(config).tables.fixed.network is None
+    from nearline import ConfigError
+
+    with pytest.raises(ConfigError, match=r"add \[fixed.network\]"):
+        said("train", str(config))
