@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,29 @@ def test_the_gate_judges_a_training_on_what_it_left_and_refuses_it_with_reasons(
     assert "examples" in made["refused"][0]  # fewer than its minimum
     with Talk(file) as talk:
         assert talk.predict(rows_of(1, 3)[0])[0]["version"].startswith("1.0.")
+
+
+def test_two_rules_are_compared_on_examples_that_neither_network_has_learned(tmp_path: Path) -> None:
+    file = configured(tmp_path, DEEP + 'shadow = "uniform"\n', gate="true")
+    file.write_text(
+        file.read_text().replace("[gate]", "[gate]\nminimum = 50\ntolerance = 10.0\ncalibration_error = 1.0")
+    )
+    said("fit", str(file))
+    with Talk(file) as talk:
+        ids = talk.stream(600, 1)
+    assert said("train", str(file), "--no-publish")["version"] == "2.0.0"
+    registry = Registry(tmp_path / "state", clock=lambda: 0.0)
+    about = json.loads((registry.path(Version(2)) / "training.json").read_text())["selection"]
+    registry.close()
+    assert (about["trained"]["rule"], about["shadow"]["rule"]) == ("pps", "uniform")
+    assert about["trained"]["quality"]["examples"] == about["shadow"]["quality"]["examples"] == 100
+    assert about["shadow"]["effective"] == about["shadow"]["chosen"] == 125
+    for name in ("trained", "shadow"):
+        assert 0.2 < about[name]["quality"]["loss"] < 0.8
+        assert 0.7 < about[name]["quality"]["calibration"] < 1.4
+    log = SelectionLog(tmp_path / "state")
+    assert log.read(Version(2), shadow=True).column("rule").to_pylist() == ["uniform"] * 5
+    assert [one["shadow"] for one in said("why", ids[3], str(file))["trainings"]] == [False, True]
 
 
 def test_a_model_without_a_network_is_told_so(config: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def train(trainee: Trainee, offered: Offered, policy: Policy, training: Training
 
     windows, predictions = [], []
     for rows, scores in offered.windows(training.window):
-        windows.append(Window(scores, lambda index, rows=rows: offered.load(rows[index])))
+        windows.append(Window(scores, partial(_load, offered, rows)))
         predictions.append(offered.prediction[rows])
     done = retrain(
         trainee.network, windows, policy, training.budget, seed=training.seed, first=trainee.windows,
@@ -72,6 +73,10 @@ def train(trainee: Trainee, offered: Offered, policy: Policy, training: Training
     )  # fmt: skip
     log = done.log_table().append_column("prediction", pa.array(predictions, pa.list_(pa.int64())))
     return Trainee(done.network, done.state, trainee.windows + len(windows)), log
+
+
+def _load(offered: Offered, rows: Ints, index: Ints) -> pa.Table:
+    return offered.load(rows[index])
 
 
 def summary(log: pa.Table) -> dict[str, float | str]:
