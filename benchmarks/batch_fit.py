@@ -39,7 +39,7 @@ T = TypeVar("T")
 TOKENS, BITS, LENGTH = 4_000_000, 20, 32
 # Coarse to fine: the first whose objective is that of scikit-learn counts.
 TOLERANCES = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-4)
-MIXED_ROWS = (1_000, 3_000, 10_000)
+MIXED_ROWS = (300, 1_000, 3_000)
 
 
 def main() -> None:

@@ -66,6 +66,11 @@ posterior = "diagonal"
 rank = 3
 [fixed.prior]
 variance = 0.5
+[fixed.fit]
+l1 = { place = 0.5 }
+bounds = { topics = [-1, 1.5] }
+normalise = "unit_sd"
+negatives = 0.5
 
 [[random]]
 key = "ad_id"
@@ -124,8 +129,9 @@ def test_a_file_and_the_python_api_describe_the_same_model() -> None:
     assert found.schema.columns == schema.columns
     assert (found.link, found.mode, found.dtype, found.threads) == ("log", "minibatch", "float32", 2)
     assert found.fixed == nl.Fixed(
-        "place", "topics", intercept=False, posterior="diagonal", rank=3, prior=nl.Prior(variance=0.5)
-    )
+        "place", "topics", intercept=False, posterior="diagonal", rank=3, prior=nl.Prior(variance=0.5),
+        fit=nl.FixedFit({"place": 0.5}, {"topics": (-1.0, 1.5)}, "unit_sd", 0.5),
+    )  # fmt: skip
     assert found.random == (
         nl.Random(
             "ad_id", on=["age"], parent="campaign_id", posterior="full", name="ad",
@@ -496,6 +502,8 @@ STRUCTS: dict[str, list[type[msgspec.Struct]]] = {
     "[[random]]": [_tables.RandomTable],
     "[[loadings]]": [_tables.LoadingsTable],
     "[fixed.network]": [_tables.NetworkTable],
+    "[fixed.fit]": [_tables.FixedFitTable],
+    "[random.fit]": [_tables.RandomFitTable],
     "[fixed.prior]": [_tables.PriorTable],
     "[fixed.forgetting]": [_tables.ForgettingTable],
     "[backtest]": [_tables.BacktestTable],

@@ -33,7 +33,7 @@ from nearline.config._tables import (
     VariantTable,
 )
 from nearline.evaluate import Backtest, Named, Variant, backtest, default_variants, named
-from nearline.glmix import Fixed, Forgetting, GLMix, Loadings, Prior, Random
+from nearline.glmix import Fixed, FixedFit, Forgetting, GLMix, Loadings, Prior, Random, RandomFit
 from nearline.glmix._layout import key_of
 from nearline.glmix._replay import seconds
 from nearline.schema import Categorical, ColumnKind, Hashed, Multi, Numeric, Schema, Vector
@@ -206,8 +206,8 @@ class Config:
         table = self.tables.fixed
         with self._at("[fixed]"):
             return Fixed(
-                *on, intercept=table.intercept, free_intercept=table.free_intercept, **_posterior(table),
-                **_beliefs(table),
+                *on, intercept=table.intercept, free_intercept=table.free_intercept,
+                fit=FixedFit(**msgspec.structs.asdict(table.fit)), **_posterior(table), **_beliefs(table),
             )  # fmt: skip
 
     def _random(self) -> list[Random | Loadings]:
@@ -220,7 +220,7 @@ class Config:
         with self._at(f"[[random]] number {number}"):
             return Random(
                 table.key, table.on, intercept=table.intercept, parent=table.parent, name=table.name,
-                **_posterior(table), **_beliefs(table),
+                fit=RandomFit(**msgspec.structs.asdict(table.fit)), **_posterior(table), **_beliefs(table),
             )  # fmt: skip
 
     def _loadings(self, number: int, table: LoadingsTable) -> Loadings:

@@ -139,6 +139,27 @@ class NetworkTable(Table, frozen=True):
     device: str = "cpu"
 
 
+class FixedFitTable(Table, frozen=True):
+    """`[fixed.fit]`: what a batch fit does with the fixed effect, as `nearline.FixedFit`."""
+
+    l1: PerColumn = 0.0
+    bounds: dict[str, tuple[float, float]] = {}
+    normalise: Literal["none", "unit_sd", "max_magnitude", "standardise"] = "none"
+    negatives: float = 1.0
+    seed: int = 0
+    variances: Literal["auto", "none", "diagonal", "exact"] = "auto"
+    tolerance: float | None = None
+
+
+class RandomFitTable(Table, frozen=True):
+    """`[random.fit]`: what a batch fit takes of every entity, as `nearline.RandomFit`."""
+
+    least_rows: int = 1
+    most_rows: int | None = None
+    features_per_row: float | None = None
+    seed: int = 0
+
+
 class FixedTable(Table, frozen=True):
     """`[fixed]`: as `nearline.Fixed`; with a `network`, that on the same columns."""
 
@@ -149,6 +170,7 @@ class FixedTable(Table, frozen=True):
     rank: int = 16
     prior: PriorTable | None = None
     forgetting: ForgettingTable | None = None
+    fit: FixedFitTable = FixedFitTable()
     network: NetworkTable | None = None
 
 
@@ -164,6 +186,7 @@ class RandomTable(Table, frozen=True):
     name: str | None = None
     prior: PriorTable | None = None
     forgetting: ForgettingTable | None = None
+    fit: RandomFitTable = RandomFitTable()
 
 
 class LoadingsTable(Table, frozen=True):
