@@ -14,8 +14,8 @@ all seeds and both kinds of fit.
 
 `log_loss_dip`: the mean over the rows that were predicted in the window after the swap (a tenth of the stream) of
 ℓ(y, score served by `late`) − ℓ(y, score served by `none`), in nats, averaged over seeds; of the two kinds of fit the
-worse. The rows and labels are the same, so what they share cancels. `log_loss_dip_high` is the highest upper end of the kinds' 95 %
-intervals over seeds (Student's t). A seam that can be seen is above 0; the bar is 0.002.
+worse. The rows and labels are the same, so what they share cancels. `log_loss_dip_high` is the highest upper end of
+the kinds' 95 % intervals over seeds (Student's t). A seam that can be seen is above 0; the bar is 0.002.
 """
 
 from __future__ import annotations
