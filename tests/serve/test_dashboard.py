@@ -81,12 +81,23 @@ def described(events: Any, p: dict[str, np.ndarray], before: GLMix, after: GLMix
             "series": series(y, p, loss, now),
         },
         "guard": {"state": "watching", "reason": ""},
+        "selection": {"version": "1.0.0", "rules": [
+            rule("trained", "pps", 0.4213, 1.004, 0.31, 0.69), rule("shadow", "uniform", 0.4291, 0.991, None, None),
+        ]},
         "versions": {"live": "1.0.0", "history": [
             {"time": now - 1900, "action": "publish", "version": "1.0.0", "who": "admin", "why": "Weekly batch fit"},
             {"time": now - 9000, "action": "rollback", "version": "0.9.0", "who": "guard", "why": "live lost 0.004"},
             {"time": now - 90000, "action": "publish", "version": "0.9.0", "who": "admin", "why": HOSTILE},
         ]},
         "busiest": busiest(events, before, after),
+    }  # fmt: skip
+
+
+def rule(role: str, name: str, loss: float, calibration: float, share: Any, kappa: Any) -> dict[str, Any]:
+    return {
+        "role": role, "rule": name, "seen": 20_000, "chosen": 2_000, "total_seen": 183_402, "total_chosen": 18_340,
+        "effective": 1612.4, "largest_weight": 2.87, "uniform_share": share, "kappa": kappa, "lag": 1.0, "held": 0.0,
+        "trimmed": 0.0, "examples": 12_000, "log_loss": loss, "calibration": calibration,
     }  # fmt: skip
 
 
@@ -282,6 +293,19 @@ def test_the_important_numbers_are_there(page: Any, service: Service) -> None:
     )
     assert text(page, "version") == "1.0.8000"
     assert text(page, "guard-text") == "Guard watching"
+
+
+def test_rules_that_choose_what_a_network_is_trained_on_are_compared(page: Any, service: Service) -> None:
+    visit(page, service)
+    told = [
+        [cell.inner_text().replace("\u00a0", " ") for cell in row.locator("th, td").all()]
+        for row in page.locator("#selection-rules tr").all()
+    ]
+    assert told[0] == ["pps", "183k", "18.3k (10%)", "1.61k", "2.87", "0.31", "0.69", "0.4213", "1.004", "12k"]
+    assert told[1][0] == "uniform (for comparison)"
+    assert told[1][5:7] == ["–", "–"]
+    service.status["selection"] = None
+    playwright.expect(page.locator("#selection")).to_be_hidden()
 
 
 def test_numbers_follow_the_service_and_elements_stay(page: Any, service: Service) -> None:

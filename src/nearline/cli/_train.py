@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -27,11 +27,9 @@ from nearline.loop import (
     summary,
     train,
 )
+from nearline.loop._versions import TRAINING
 from nearline.select import Policy, SelectorState
 from nearline.store import Record, Registry, Version
-
-if TYPE_CHECKING:
-    from nearline.deep import Network
 
 TRAINED, SHADOW = "trained", "shadow"
 """The network that is served, and the one for comparison; the latter is in a folder of this name in the version's."""
@@ -47,9 +45,9 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
         assert live is not None  # `live_model` said so
         with _progress.phases(as_object) as say:
             made, logs = candidate(config, registry, live, say)
-        for shadow, log in enumerate(logs):
-            SelectionLog(registry.folder).write(made.version, log, shadow=bool(shadow))
         _training.keep(config, registry, made, "train", why)
+        for role, log in logs.items():
+            SelectionLog(registry.folder).write(made.version, log, shadow=role == SHADOW)
         reasons = None
         if publish and config.tables.deep.publish:
             reasons = _training.publish(config, registry, made.version, "train", why, live.version, as_object)
@@ -58,7 +56,9 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
         sys.exit(1)
 
 
-def candidate(config: Config, registry: Registry, live: Record, say: _progress.Say) -> tuple[Candidate, list[pa.Table]]:
+def candidate(
+    config: Config, registry: Registry, live: Record, say: _progress.Say
+) -> tuple[Candidate, dict[str, pa.Table]]:
     """The live line's global version, its network trained on what came since; and the logs of what was chosen."""
     whole, network = registry.record(Version(live.version.whole)), config.tables.fixed.network
     folder = registry.path(whole.version)
@@ -68,38 +68,33 @@ def candidate(config: Config, registry: Registry, live: Record, say: _progress.S
             f"{config.file}: version {whole.version} has no network to train; add [fixed.network] and make a version "
             "with: nearline fit"
         )
-    past, start = _past(folder), whole.positions.get("examples", 0)
-    committed, training = Committed.of(registry.folder), config.deep()
+    past, start, training = _past(folder), whole.positions.get("examples", 0), config.deep()
+    policies = {TRAINED: training.policy} | ({} if training.shadow is None else {SHADOW: training.shadow})
+    committed = Committed.of(registry.folder)
     with History(registry.folder, base) as ledger:
         end = _training.cutoff_of(config, ledger, committed)
         _require(start, end, ledger, whole)
         offered = Offered(ledger, base, start, end, whole=whole.version.whole, holdout=config.running().gating.holdout)
         say("training the network on what was chosen", 0.0)
-        trainee, log = train(
-            _trainee(base.folded(), training.policy, past.get(TRAINED)), offered, training.policy, training
-        )
-        logs, trained = [log], {TRAINED: _about(trainee, training.policy, log, past.get(TRAINED))}
-        also: dict[str, Any] = {}
-        if training.shadow is not None:
-            other = _shadow(folder, base, training.shadow, past)
-            shadow, log = train(other, offered, training.shadow, training)
-            logs, also = [*logs, log], {SHADOW: shadow.network}
-            trained[SHADOW] = _about(shadow, training.shadow, log, past.get(SHADOW))
+        runs = {
+            role: train(_trainee(role, folder, base, policy, past.get(role)), offered, policy, training)
+            for role, policy in policies.items()
+        }
         say("learning the random effects on it", 0.0)
-        model = NetworkGLMix.of(base.effects(), trainee.network)
+        model = NetworkGLMix.of(base.effects(), runs[TRAINED][0].network)
         found = refit(model, model.told(_training.trained_on(config, ledger.table(model, start, end))))
         unseen = ledger.table(model, end, committed.positions["examples"])
-    for name, one in ((TRAINED, trainee.network), *also.items()):
-        if unseen.num_rows:
-            trained[name]["quality"] = following(past.get(name, {}).get("quality"), quality(one, unseen))
+    about = {role: _about(*runs[role], policy, unseen, past.get(role)) for role, policy in policies.items()}
     version = Version(1 + max(record.version.whole for record in registry.versions()))
-    metrics = {"events": float(found.events), "loss": found.loss, **_numbers(trained[TRAINED])}
-    return Candidate(found.model, version, start, end, metrics, {"selection": trained}, whole.version, also), logs
+    metrics = {"events": float(found.events), "loss": found.loss, **_numbers(about[TRAINED])}
+    also = {role: trainee.network for role, (trainee, _) in runs.items() if role == SHADOW}
+    made = Candidate(found.model, version, start, end, metrics, {"selection": about}, whole.version, also)
+    return made, {role: log for role, (_, log) in runs.items()}
 
 
 def _past(folder: Path) -> dict[str, Any]:
     """What earlier trainings of this line have left in the version's training.json."""
-    path = folder / _training.TRAINING
+    path = folder / TRAINING
     found = msgspec.json.decode(path.read_bytes()) if path.exists() else {}
     past: dict[str, Any] = found.get("selection", {})
     return past
@@ -118,29 +113,33 @@ def _require(start: int, end: int, ledger: History, whole: Record) -> None:
         )
 
 
-def _trainee(network: Network, policy: Policy, past: dict[str, Any] | None) -> Trainee:
-    """A network with what its selector remembers; nothing where another selector was at work."""
+def _trainee(role: str, folder: Path, base: NetworkGLMix, policy: Policy, past: dict[str, Any] | None) -> Trainee:
+    """A network as the last training left it, with what its selector remembers where the same one was at work.
+
+    The network for comparison begins as the live one.
+    """
+    from nearline.deep import Network
+
+    kept = folder / role
+    network = Network.load(kept, device=base.network.device) if role == SHADOW and kept.exists() else base.folded()
     if not past:
         return Trainee(network, SelectorState())
     same = past["key"] == policy.key
     return Trainee(network, SelectorState.from_json(past["state"]) if same else SelectorState(), past["total_windows"])
 
 
-def _shadow(folder: Path, base: NetworkGLMix, policy: Policy, past: dict[str, Any]) -> Trainee:
-    """The network for comparison: as the last training left it, or the live one where there was none."""
-    from nearline.deep import Network
-
-    if not (folder / SHADOW).exists():
-        return _trainee(base.folded(), policy, None)
-    return _trainee(Network.load(folder / SHADOW, device=base.network.device), policy, past.get(SHADOW))
-
-
-def _about(trainee: Trainee, policy: Policy, log: pa.Table, past: dict[str, Any] | None) -> dict[str, Any]:
-    """What is kept of a training in the version's folder."""
+def _about(
+    trainee: Trainee, log: pa.Table, policy: Policy, unseen: pa.Table, past: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What is kept of a training in the version's folder; how networks do on rows that were left adds up."""
     now, before = summary(log), past or {}
-    totals = {f"total_{name}": before.get(f"total_{name}", 0) + now[name] for name in ("seen", "chosen")}
+    totals = {f"total_{name}": before.get(f"total_{name}", 0.0) + now[name] for name in ("seen", "chosen")}
+    found = before.get("quality")
+    if unseen.num_rows:
+        found = following(found, quality(trainee.network, unseen))
     return {
         **now, **totals, "total_windows": trainee.windows, "key": policy.key, "state": trainee.state.to_json(),
+        "quality": found,
     }  # fmt: skip
 
 

@@ -20,10 +20,10 @@ from nearline.config import Config
 from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.loop import Committed, History
+from nearline.loop._versions import TRAINING
 from nearline.store import Registry, Version
 
 _TRIES = 5
-TRAINING = "training.json"
 
 
 @dataclass(frozen=True, slots=True)

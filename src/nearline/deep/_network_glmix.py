@@ -181,6 +181,11 @@ class NetworkGLMix(GLMix):
         self._identity = None
         return trained
 
+    def nbytes(self) -> int:
+        """Bytes held by the posteriors and by the network's weights."""
+        held = self.network.module.parameters() if self.network.trained else ()
+        return super().nbytes() + sum(tensor.numel() * tensor.element_size() for tensor in held)
+
     def fork(self) -> NetworkGLMix:
         """An independent model with the same posteriors, on the same network."""
         return NetworkGLMix.of(super().fork(), self.network, self.calibration, self._identity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,8 @@ def audit(folder: Path, safety: Safety | None = None) -> Audit:
     """
     storage, learner, versions = _opened(folder, safety or Safety())
     try:
-        labels, doubled = _counted(storage, (*learner.held, (learner.line.start, storage.examples.end)))
+        held = [piece for span in learner.held for piece in _without(span, learner.copies)]
+        labels, doubled = _counted(storage, (*held, (learner.line.start, storage.examples.end)))
         replayed = _replay(storage, learner)
         names = storage.predictions.read(storage.predictions.first).column("prediction_id")
         found = frozenset(names.to_pylist())
@@ -100,6 +101,21 @@ def _replay(storage: Storage, learner: Learner) -> GLMix:
         if share is not None:
             teacher.loosen(start + batch.num_rows, share)
     return model
+
+
+def _without(span: Span, copies: Iterable[Span]) -> list[Span]:
+    """What is left of a span without those that say again what an earlier stretch said.
+
+    >>> _without((0, 100), [(10, 20), (90, 120), (200, 210)])
+    [(0, 10), (20, 90)]
+    """
+    at, end = span
+    pieces = []
+    for start, stop in sorted(copies):
+        if start < end and stop > at:
+            pieces.append((at, start))
+            at = stop
+    return [(start, stop) for start, stop in [*pieces, (at, end)] if start < stop]
 
 
 def _counted(storage: Storage, spans: tuple[Span, ...]) -> tuple[dict[str, float], int]:

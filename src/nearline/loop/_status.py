@@ -8,6 +8,8 @@ import numpy as np
 
 from nearline.glmix._layout import key_of
 from nearline.loop._examples import LOOSENED
+from nearline.loop._selection_status import selection_status
+from nearline.store import Version
 
 if TYPE_CHECKING:
     from nearline.glmix import GLMix
@@ -28,7 +30,7 @@ def status(loop: Loop) -> dict[str, Any]:
     verdict = learner.guard.verdict()
     freshness = loop.freshness
     last = freshness.last_received
-    waiting = learner.waiting
+    waiting, whole = learner.waiting, Version(learner.line.whole)
     return {
         "time": now,
         "started": loop.started,
@@ -57,6 +59,7 @@ def status(loop: Loop) -> dict[str, Any]:
         },
         "recalibration": learner.calibration.summary(),
         "versions": {"live": scorer.version, "coming": _coming(loop), "history": loop.history()},
+        "selection": selection_status(whole, loop._versions.about(whole)),
         "busiest": busiest(loop),
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -93,29 +93,29 @@ def summary(log: pa.Table) -> dict[str, float | str]:
 
 
 def quality(network: Network, table: pa.Table) -> dict[str, float]:
-    """How a network alone predicts rows that it has not learned: mean loss, and mean prediction over mean label."""
+    """How a network alone predicts rows that it has not learned: mean loss, sums of what was predicted and happened."""
     link = by_name(network.link)
     design, _ = network.design(table, learn=False)
     label = np.asarray(table.column(network.schema.label).to_numpy(), np.float64)
     margin = network.decision_function(design)
-    mean = float(np.mean(label))
     return {
         "examples": float(len(label)), "loss": float(np.mean(link.loss(label, margin))),
-        "calibration": float(np.mean(link.mean(margin)) / mean) if mean else float("nan"),
+        "predicted": float(np.sum(link.mean(margin))), "happened": float(np.sum(label)),
     }  # fmt: skip
 
 
-def following(before: dict[str, Any] | None, now: dict[str, float]) -> dict[str, float]:
+def following(before: dict[str, float] | None, now: dict[str, float]) -> dict[str, float]:
     """Two measurements on rows that follow one another, as one over all of them.
 
-    >>> following({"examples": 1, "loss": 1.0, "calibration": 1.0}, {"examples": 3, "loss": 2.0, "calibration": 1.2})
-    {'examples': 4, 'loss': 1.75, 'calibration': 1.15}
+    >>> one = {"examples": 1.0, "loss": 1.0, "predicted": 0.5, "happened": 1.0}
+    >>> following(one, {"examples": 3.0, "loss": 2.0, "predicted": 1.5, "happened": 1.0})
+    {'examples': 4.0, 'loss': 1.75, 'predicted': 2.0, 'happened': 2.0}
     """
     if not before:
         return now
-    total = before["examples"] + now["examples"]
-    parts = {
-        name: (before[name] * before["examples"] + now[name] * now["examples"]) / total
-        for name in ("loss", "calibration")
-    }
-    return {"examples": total, **{name: round(value, 12) for name, value in parts.items()}}
+    total = {name: before[name] + now[name] for name in ("examples", "predicted", "happened")}
+    lost = before["loss"] * before["examples"] + now["loss"] * now["examples"]
+    return {
+        "examples": total["examples"], "loss": lost / total["examples"], "predicted": total["predicted"],
+        "happened": total["happened"],
+    }  # fmt: skip

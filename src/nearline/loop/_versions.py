@@ -7,12 +7,15 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
+import msgspec
+
 from nearline._errors import ConfigError, StateError
 from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.store import Change, Record, Registry, Version
 
 HISTORY = 20
+TRAINING = "training.json"
 
 
 class Versions:
@@ -22,6 +25,7 @@ class Versions:
         self.folder, self.keep = folder, keep
         self._registry = Registry(folder, clock=clock)
         self._loaded: tuple[Version, GLMix] | None = None
+        self._about: tuple[Version, dict[str, Any]] | None = None
 
     def close(self) -> None:
         """Release the database."""
@@ -78,6 +82,14 @@ class Versions:
             self._loaded = None
             self._loaded = version, load_model(self._registry.path(version))
         return self._loaded[1]
+
+    def about(self, version: Version) -> dict[str, Any]:
+        """What a version was trained with (`training.json`); nothing where it was not registered by a training."""
+        if self._about is None or self._about[0] != version:
+            path = self._registry.path(version) / TRAINING if self.known(version) else None
+            found = msgspec.json.decode(path.read_bytes()) if path is not None and path.exists() else {}
+            self._about = version, found
+        return self._about[1]
 
     def register(
         self, model: GLMix, version: Version, parent: Version, why: str, positions: Mapping[str, int],

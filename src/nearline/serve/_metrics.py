@@ -79,6 +79,34 @@ def _status(status: dict[str, Any]) -> Iterator[Any]:
         if isinstance(count, int | float):
             joins.add_metric([action], float(count))
     yield joins
+    yield from _selection(status.get("selection") or {})
+
+
+def _selection(selection: dict[str, Any]) -> Iterator[Any]:
+    """By rule, what training chose and how its network predicts."""
+    for key, name, text in _CHOSEN:
+        gauge = GaugeMetricFamily(name, text, labels=["rule", "role"])
+        for rule in selection.get("rules", ()):
+            if isinstance(rule.get(key), int | float):
+                gauge.add_metric([str(rule["rule"]), str(rule["role"])], float(rule[key]))
+        if gauge.samples:
+            yield gauge
+
+
+_CHOSEN = (
+    ("total_seen", "nearline_selection_seen", "Examples that the network's training has chosen from"),
+    ("total_chosen", "nearline_selection_chosen", "Examples that the network was trained on"),
+    ("effective", "nearline_selection_effective", "Effective sample size of the last training's weights"),
+    ("largest_weight", "nearline_selection_largest_weight", "Largest weight in the last training"),
+    ("uniform_share", "nearline_selection_uniform_share", "Uniform share of the draws at the end of the last training"),
+    ("kappa", "nearline_selection_kappa", "How far recorded scores are trusted: 1 all, 0 not at all"),
+    ("log_loss", "nearline_selection_log_loss", "Log loss of the network alone on examples it had not learned"),
+    (
+        "calibration",
+        "nearline_selection_calibration",
+        "Mean prediction of the network alone over mean outcome, on those",
+    ),
+)
 
 
 _GAUGES = (

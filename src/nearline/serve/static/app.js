@@ -4,6 +4,7 @@ import { IntervalChart, LineChart, fit, html, say } from "./chart.js";
 import { NONE, ago, bytes, clock, count, fixed, milliseconds, moment, percent, perSecond, seconds, signed } from "./format.js";
 import { follow } from "./live.js";
 import { offer, open, prepare } from "./rollback.js";
+import { selection } from "./selection.js";
 import { Kept, calibrations, losses, span } from "./smooth.js";
 
 const $ = (id) => document.getElementById(id);
@@ -27,7 +28,7 @@ function show(status) {
   heard = Date.now();
   trouble = null;
   connection();
-  for (const part of [freshness, lift, quality, traffic, joins, guard, versions, busiest, model]) {
+  for (const part of [freshness, lift, quality, selection, traffic, joins, guard, versions, busiest, model]) {
     try { part(status); } catch (error) { console.error(error); } // one part that cannot be drawn must not hide the others
   }
   const bare = !(status.model?.learned > 0) && !(status.quality?.series?.length > 0);
