@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._service import Client, Service, settled
 
-from nearline import ConfigError, NearlineError, StateError
+from nearline import ConfigError, GLMix, NearlineError, StateError
 from nearline.cli import _training
 from nearline.cli._app import app
 from nearline.cli._schedule import Refits
@@ -141,6 +141,24 @@ def test_a_service_goes_over_to_refits_and_fits_of_its_own_ledger_and_loses_noth
     assert records["2.0.0"].positions == {"start": 0, "examples": 250}
     about = json.loads((folder / "versions" / "2.0.0" / _training.TRAINING).read_text())
     assert (about["on"], about["positions"]["examples"], about["fit"]["learn_priors"]) == ("both", 250, False)
+
+
+def test_a_fit_by_batch_is_the_batch_fit(config: Path) -> None:
+    file = config.parent / "batch.toml"
+    text = CONFIG.format(gate="false").replace("[fit]", '[fit]\nmethod = "batch"\ncycles = 30\ntolerance = 1e-12')
+    file.write_text(text.replace('"state"', '"another"') + '\n[fixed.fit]\nnormalise = "standardise"\n')
+    found = said("fit", str(file))
+    settings = load(file)
+    model = settings.model()
+    objective = model.fit(settings.table(), cycles=30, tolerance=1e-12).objective
+    assert found["version"] == "1.0.0"
+    registry = Registry(config.parent / "another", clock=time.time)
+    (record,) = registry.versions()
+    assert record.metrics["objective"] == objective[-1]
+    assert record.metrics["events"] == 300.0
+    saved = GLMix.load(registry.path(record.version))
+    registry.close()
+    assert np.array_equal(saved.decision_function(past()), model.decision_function(past()))
 
 
 def test_fits_are_judged_on_what_they_have_not_learned(config: Path) -> None:

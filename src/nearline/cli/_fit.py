@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from nearline import config as configs
 from nearline._errors import ConfigError
 from nearline.cli import _progress, _training
 from nearline.cli._training import Candidate
 from nearline.config import Config, learn_priors
+from nearline.config._live_tables import FitTable
 from nearline.deep import NetworkGLMix
 from nearline.glmix import GLMix
 from nearline.glmix._links import by_name
@@ -91,7 +93,7 @@ def _require_apart(config: Config, table: Any, ledger: History) -> None:
 
 
 def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GLMix, dict[str, float]]:
-    """A model that has learned the tables event by event, one after the other, and its loss while it did so."""
+    """A model that has learned the tables, and how that went: event by event, its loss before each; or as one batch."""
     settings, network = config.tables.fit, config.tables.fixed.network
     model = config.model()
     if isinstance(model, NetworkGLMix) and network is not None:
@@ -101,7 +103,27 @@ def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GL
         say("priors", 0.0)
         recent = max((_newest(table, settings.prior_rows) for table in reversed(tables)), key=len)
         learn_priors(model, recent, settings.priors)
+    if settings.method == "batch":
+        say("batch fit", 0.0)
+        return model, as_batch(model, _joined(tables), settings)
     say("learning history", 0.0)
+    return model, by_event(model, tables)
+
+
+def as_batch(model: GLMix, table: Any, settings: FitTable) -> dict[str, float]:
+    """Fit all blocks at once (`GLMix.fit`): objective, cycles, unsolved entities, and the loss on what it learned."""
+    done = model.fit(table, cycles=settings.cycles, tolerance=settings.tolerance)
+    design, _ = model.design(table, learn=True)
+    loss = by_name(model.link).loss(design.label, model.decision_function(table))
+    return {
+        "events": float(design.rows), "loss": float(np.average(loss, weights=design.weight)),
+        "objective": done.objective[-1], "cycles": float(len(done.objective)),
+        "unsolved": float(sum(done.unsolved.values())),
+    }  # fmt: skip
+
+
+def by_event(model: GLMix, tables: Sequence[Any]) -> dict[str, float]:
+    """Predict and learn each event in turn; the loss of the predictions."""
     losses, weights = [], []
     for table in tables:
         design, _ = model.design(table, learn=True)
@@ -109,7 +131,13 @@ def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GL
         losses.append(by_name(model.link).loss(design.label, margin))
         weights.append(design.weight)
     loss, weight = np.concatenate(losses), np.concatenate(weights)
-    return model, {"events": float(len(loss)), "loss": float(np.average(loss, weights=weight))}
+    return {"events": float(len(loss)), "loss": float(np.average(loss, weights=weight))}
+
+
+def _joined(tables: Sequence[Any]) -> Any:
+    """Tables one after the other, in the columns that all of them have."""
+    names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
+    return pa.concat_tables([table.select(names) for table in tables], promote_options="permissive")
 
 
 def _newest(table: Any, rows: int) -> Any:

@@ -112,6 +112,9 @@ class FitTable(Table, frozen=True):
     """`[fit]`: how a whole model is made, and of what."""
 
     on: Literal["data", "ledger", "both"] = "data"
+    method: Literal["events", "batch"] = "events"
+    cycles: int = 20
+    tolerance: float = 1e-6
     learn_priors: bool = True
     prior_rows: int = 50_000
     priors: PriorsTable = PriorsTable()
