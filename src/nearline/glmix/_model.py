@@ -14,17 +14,7 @@ from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
 from nearline.features import Design, Encoder
-from nearline.glmix import (
-    _batch,
-    _correct,
-    _declared,
-    _layout,
-    _posterior,
-    _priors,
-    _save,
-    _stream,
-    _try_learn,
-)
+from nearline.glmix import _batch, _correct, _declared, _layout, _posterior, _priors, _save, _stream, _try_learn
 from nearline.glmix._correct import Corrections
 from nearline.glmix._effects import Fixed, Loadings, Random
 from nearline.glmix._fit._report import Convergence
