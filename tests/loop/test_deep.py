@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,22 @@ def test_a_request_without_a_column_of_the_network_is_answered_and_a_wrong_one_r
         assert len(talk.predict({"member": [3], "price": [1.0]})) == 1
         with pytest.raises(AssertionError, match="colour"):
             talk.predict({"member": [3], "colour": ["red"]})
+
+
+def test_a_service_whose_model_is_linear_imports_no_torch(tmp_path: Path) -> None:
+    file = configured(tmp_path)
+    text = file.read_text()
+    file.write_text(text[: text.index("[fixed.network]")] + text[text.index("[[random]]") :])
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.loop.deep_parts import Talk, said
+from pathlib import Path
+file = Path({str(file)!r})
+assert said("fit", str(file))["version"] == "1.0.0"
+with Talk(file) as talk:
+    talk.stream(50, 1)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")

@@ -63,6 +63,15 @@ def test_the_commands_that_lead_to_a_service_run(
     for command in (commands[0], commands[1], commands[3]):
         answer = CliRunner().invoke(app, command)
         assert answer.exit_code == 0, answer.output
-    assert [command[0] for command in commands] == ["check", "fit", "run", "versions", "versions", "diff", "rollback"]
+    assert [command[0] for command in commands] == [
+        "check",
+        "fit",
+        "run",
+        "versions",
+        "versions",
+        "diff",
+        "gate",
+        "rollback",
+    ]
     assert "1.0.0" in answer.output
     assert "fit from history" in answer.output

@@ -181,6 +181,15 @@ class NetworkGLMix(GLMix):
         self._identity = None
         return trained
 
+    @staticmethod
+    def use_one_thread() -> None:
+        """Let torch use one thread in this process: the bits of a forward pass do not depend on the machine, and small
+        requests do not wait for one another's threads.
+        """
+        import torch
+
+        torch.set_num_threads(1)
+
     def nbytes(self) -> int:
         """Bytes held by the posteriors and by the network's weights."""
         held = self.network.module.parameters() if self.network.trained else ()

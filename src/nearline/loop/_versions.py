@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from nearline._errors import ConfigError, StateError
-from nearline.deep import load_model
+from nearline.deep import NetworkGLMix, load_model
 from nearline.glmix import GLMix
 from nearline.store import Change, Record, Registry, Version
 
@@ -81,12 +81,14 @@ class Versions:
         if self._loaded is None or self._loaded[0] != version:
             self._loaded = None
             self._loaded = version, load_model(self._registry.path(version))
+            if isinstance(self._loaded[1], NetworkGLMix):
+                self._loaded[1].use_one_thread()
         return self._loaded[1]
 
     def about(self, version: Version) -> dict[str, Any]:
         """What a version was trained with (`training.json`); nothing where it was not registered by a training."""
         if self._about is None or self._about[0] != version:
-            path = self._registry.path(version) / TRAINING if self.known(version) else None
+            path = self.record(version).folder / TRAINING if self.known(version) else None
             found = msgspec.json.decode(path.read_bytes()) if path is not None and path.exists() else {}
             self._about = version, found
         return self._about[1]
