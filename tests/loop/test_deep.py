@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.loop.deep_parts import SAFETY, Talk, configured, rows_of, said
 
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
 from nearline.deep import RECORDED, NetworkGLMix, load_model
+from nearline.gate import held_out
 from nearline.loop import audit
 from nearline.store import Registry, Version
 
@@ -123,3 +127,77 @@ print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")
+
+
+def test_every_kind_of_column_is_served_recorded_and_learned_on(tmp_path: Path) -> None:
+    """A key that the network reads too, several levels, hashes, vectors, missing values."""
+    file = configured(tmp_path, """
+[schema.columns.member]
+kind = "categorical"
+
+[schema.columns.words]
+kind = "multi"
+
+[schema.columns.query]
+kind = "hashed"
+bits = 6
+
+[schema.columns.place]
+kind = "vector"
+""")  # fmt: skip
+    text = file.read_text().replace(
+        'on = ["price", "device"]', 'on = ["price", "device", "member", "words", "query", "place"]'
+    )
+    file.write_text(text.replace('key = "member"', 'key = "member"\non = ["words", "price"]').replace('"mlp"', '"dcn"'))
+
+    def more(n: int, seed: int) -> dict[str, list[Any]]:
+        rng = np.random.default_rng(seed)
+        return rows_of(n, seed)[0] | {
+            "words": [[f"w{k}" for k in rng.integers(0, 5, 2)] for _ in range(n)],
+            "query": [f"q{k}" for k in rng.integers(0, 99, n)], "place": rng.normal(size=(n, 2)).tolist(),
+        }  # fmt: skip
+
+    history = pa.table({**more(600, 0), "clicked": rows_of(600, 0)[1].astype(int)})
+    pq.write_table(history, tmp_path / "history.parquet")
+    assert said("fit", str(file))["version"] == "1.0.0"
+    model, rows = model_of(file, "1.0.0"), more(60, 4)
+    rows["member"][0] = 999  # nobody knows them
+    rows["words"][1] = ["new", "w1"]
+    for name in ("price", "device", "query", "place"):
+        rows[name][2] = None
+    with Talk(file) as talk:
+        told = talk.predict(rows)
+        assert [one["probability"] for one in told] == pytest.approx(model.predict_proba(pa.table(rows)), abs=1e-6)
+        outcomes = [{"prediction_id": one["prediction_id"], "label": k % 2} for k, one in enumerate(told)]
+        assert talk.ask("POST", "/outcome", json={"outcomes": outcomes})["accepted"] == 60
+        talk.turn()
+        assert talk.predict(more(1, 5))[0]["version"] == "1.0.60"
+    assert audit(tmp_path / "state", SAFETY).posteriors_differ == 0
+    made = said("train", str(file))
+    assert (made["version"], made["seen"]) == ("2.0.0", 60)
+    with Talk(file) as talk:
+        talk.turn()
+        assert talk.predict(more(1, 6))[0]["version"] == "2.0.0"
+
+
+def test_a_link_without_probabilities_and_minibatches(tmp_path: Path) -> None:
+    file = configured(tmp_path, '\n[deep]\nwindow = 100\n[model]\nlink = "identity"\nmode = "minibatch"\n')
+    said("fit", str(file))
+    with Talk(file) as talk:
+        assert "prediction" in talk.predict(rows_of(1, 2)[0])[0]
+        talk.stream(200, 3)
+    assert audit(tmp_path / "state", SAFETY).posteriors_differ == 0
+    assert said("train", str(file))["chosen"] == 20
+
+
+def test_rows_that_are_held_out_are_never_trained_on(tmp_path: Path) -> None:
+    file = configured(tmp_path, "\n[deep]\nbudget = 1.0\n")
+    file.write_text(file.read_text().replace("[gate]", '[gate]\nholdout = ["member"]\nshare = 0.3'))
+    said("fit", str(file))
+    with Talk(file) as talk:
+        talk.stream(300, 3)
+        members = talk.loop.storage.predictions.read(0).column("member").to_numpy()
+    held = held_out({"member": members}, 0.3)
+    assert 0 < held.sum() < 300
+    made = said("train", str(file))
+    assert made["seen"] == made["chosen"] == np.count_nonzero(~held)
