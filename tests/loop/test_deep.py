@@ -201,3 +201,30 @@ def test_rows_that_are_held_out_are_never_trained_on(tmp_path: Path) -> None:
     assert 0 < held.sum() < 300
     made = said("train", str(file))
     assert made["seen"] == made["chosen"] == np.count_nonzero(~held)
+
+
+def test_from_a_network_to_a_linear_model_and_back(tmp_path: Path) -> None:
+    """The open log of predictions has the columns of the model that it was opened for: more are got by a restart."""
+    file = configured(tmp_path)
+    text = file.read_text()
+    said("fit", str(file))
+    with Talk(file) as talk:
+        talk.stream(100, 1)
+    file.write_text(text[: text.index("[fixed.network]")] + text[text.index("[[random]]") :])
+    assert said("fit", str(file), "--on", "both")["version"] == "2.0.0"
+    for _ in range(2):  # the second time the log is opened for the linear model
+        with Talk(file) as talk:
+            talk.turn()
+            talk.stream(50, 2)
+            assert talk.loop.live.scorer.version.startswith("2.0.")
+    with Talk(file) as talk:
+        # What cannot be recorded is not served: the linear model stays, and goes on.
+        served = talk.ask("POST", "/versions/rollback", json={"to": "1.0.100", "why": "a test"})["version"]
+        assert served.startswith("2.0.")
+        talk.stream(50, 3)
+    assert said("rollback", str(file), "--to", "1.0.100", "--why", "a test")
+    with Talk(file) as talk:
+        talk.stream(50, 4)
+        assert talk.loop.live.scorer.version.startswith("1.")
+        assert "network_logit" in talk.loop.storage.predictions.schema.names
+    assert audit(tmp_path / "state", SAFETY).posteriors_differ == 0

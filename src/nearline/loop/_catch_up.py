@@ -17,10 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import StateError
-from nearline.deep import rows_of
 from nearline.glmix import Delta, GLMix, Mark, Safety, union
 from nearline.loop import _examples
 from nearline.loop._calibration import Calibration
+from nearline.loop._events import require_recorded
 from nearline.loop._examples import LEARNS
 from nearline.loop._held import Span, recalled
 from nearline.loop._lines import Line
@@ -200,10 +200,4 @@ def _require(base: Version, fit: GLMix, cutoff: int, storage: Storage) -> None:
             f"version {base} has learned examples up to {cutoff}, and the ledger ends at {log.end}: it was made from "
             "another ledger"
         )
-    recorded = set(storage.predictions.schema.names)
-    missing = [field.name for field in rows_of(fit).arrow if field.name not in recorded]
-    if missing:
-        raise StateError(
-            f"version {base} reads {missing}, which the ledger of this service does not record; publish it to a new "
-            "state directory"
-        )
+    require_recorded(base, fit, storage.predictions.schema)

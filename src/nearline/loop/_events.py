@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline._errors import StateError
 from nearline.deep import NetworkGLMix, rows_of
 from nearline.glmix import GLMix
 from nearline.schema import key_columns
-from nearline.store import predictions_schema
+from nearline.store import Version, predictions_schema
 
 
 def columns_of(model: GLMix) -> tuple[str, ...]:
@@ -25,6 +26,22 @@ def predictions_of(model: GLMix, recalibrated: bool = False) -> Any:
     columns = {field.name: field.type for field in rows_of(model).arrow}
     offset, weight = model.schema.offset is not None, model.schema.weight is not None
     return predictions_schema(columns, offset=offset, weight=weight, served=recalibrated)
+
+
+def require_recorded(version: Version, model: GLMix, recorded: Any) -> None:
+    """Refuse a model that reads columns, or has them recorded, which the open log of predictions does not have.
+
+    Raises
+    ------
+    StateError
+        Names them. A service that starts with the version opens the log with its columns.
+    """
+    missing = [name for name in rows_of(model).arrow.names if name not in recorded.names]
+    if missing:
+        raise StateError(
+            f"version {version} needs {missing}, which this service does not record; stop it, make the version live "
+            "with nearline publish or rollback, and start it again"
+        )
 
 
 def events(taken: pa.Table, model: GLMix, label: NDArray[np.float64] | None = None) -> dict[str, Any]:

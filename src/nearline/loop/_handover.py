@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from nearline._errors import Conflict, NearlineError
 from nearline.loop._catch_up import CatchUp
+from nearline.loop._events import require_recorded
 from nearline.loop._learner import Learner
 from nearline.loop._versions import Versions
 from nearline.store import Change, Version
@@ -65,10 +66,12 @@ class Handover:
         version = entry.version
         cutoff = self._versions.cutoff(version)
         served = (version.whole, version.batch) in self._learner.used
-        if cutoff is None or (served and entry.action == "rollback"):
-            return False
         self.entry, self._over = entry, self._versions.named(self._learner.entry)
         try:
+            if cutoff is None or (served and entry.action == "rollback"):
+                require_recorded(version, self._versions.load(version), self._learner.storage.predictions.schema)
+                self.drop()
+                return False
             self.caught = self._learner.catch_up(version, cutoff, self._versions.held(version))
             self._seen = self.caught.at + self.caught.behind
             _logger.info("version %s learns the %d examples after its cut-off", version, self.caught.behind)
