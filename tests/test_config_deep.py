@@ -55,6 +55,7 @@ def test_every_kind_has_its_sizes(text: str, made: object) -> None:
         (NETWORK + "[deep]\nbudget = 1.5", ("[deep] budget", "at most 1")),
         (NETWORK + "[deep]\nwindow = 0", ("[deep] window", "at least 1")),
         (NETWORK + '[deep]\nevery = "soon"', ("[deep] every",)),
+        (NETWORK + "[deep]\nexamples = 0", ("[deep] examples", "at least 1")),
         (NETWORK + '[deep]\ntrim = "mad"', ("[deep]", "trim", "clip")),
         (NETWORK + '[deep]\nshadow = "x"', ("[deep] shadow",)),
         ("[deep]\nbudget = 0.2", ("[deep]", "[fixed.network]")),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.loop.deep_parts import SAFETY, Talk, configured, rows_of, said
 
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
+from nearline.cli._schedule import Trainings
 from nearline.config import load
 from nearline.deep import NetworkGLMix, load_model
 from nearline.loop import History, Offered, SelectionLog, Trainee, Training, audit, train
@@ -195,3 +198,14 @@ def test_a_model_without_a_network_is_told_so(config: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"add \[fixed.network\]"):
         said("train", str(config))
+
+
+def test_a_training_is_due_by_time_or_when_enough_examples_came(config: Path) -> None:
+    state, made = config.parent / "state", time.time()
+    assert not Trainings(config, state, 60.0)._due(made)
+    assert Trainings(config, state, 60.0)._due(made + 61.0)
+    assert not Trainings(config, state, None, 401)._due(made + 1e9)
+    scheduled = Trainings(config, state, None, 400, command=[sys.executable, "-c", "pass"], look=0.05)
+    assert scheduled._due(made)
+    scheduled._run()  # whatever came of it: the next needs as many again
+    assert not scheduled._due(made)

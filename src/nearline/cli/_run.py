@@ -19,7 +19,7 @@ import nearline
 from nearline import config as configs
 from nearline._errors import StateError
 from nearline.cli._schedule import Refits, Trainings
-from nearline.config import Running
+from nearline.config import Config, Running
 from nearline.loop import Loop
 
 _logger = logging.getLogger("nearline")
@@ -33,7 +33,7 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
 
     lean()
     config = configs.load(file)
-    settings, intervals = config.running(), ((Refits, config.refit_every()), (Trainings, config.train_every()))
+    settings = config.running()
     settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -55,14 +55,23 @@ def run(file: Path, host: str | None, port: int | None, learn: bool) -> None:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signum, lambda *_: None)
             with ExitStack() as scheduled:
-                for kind, every in intervals if learn else ():
-                    if every is not None:
-                        scheduled.enter_context(kind(file, settings.folder, every))
+                for kind in _scheduled(config, file, settings.folder) if learn else ():
+                    scheduled.enter_context(kind)
                 serving.run(sockets=[listening])
             _logger.info("stopping: what waits is learned, and a version kept")
         _logger.info("stopped; version %s is kept", loop.live.scorer.version)
     finally:
         listening.close()
+
+
+def _scheduled(config: Config, file: Path, folder: Path) -> list[Refits]:
+    """What is started beside the service every so often."""
+    found, every, examples = list[Refits](), config.train_every(), config.tables.deep.examples
+    if (refit := config.refit_every()) is not None:
+        found.append(Refits(file, folder, refit))
+    if every is not None or examples is not None:
+        found.append(Trainings(file, folder, every, examples))
+    return found
 
 
 class _Absent:

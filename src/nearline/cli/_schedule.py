@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -13,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from nearline._errors import NearlineError
-from nearline.store import Registry, Version
+from nearline.loop._examples import SCHEMA as EXAMPLES
+from nearline.store import Log, Registry, Version
 
 _logger = logging.getLogger("nearline")
 LOOK_SECONDS, STOP_SECONDS = 30.0, 10.0
@@ -106,9 +108,45 @@ class Refits:
 
 
 class Trainings(Refits):
-    """Trains the network whenever the newest global version is older than `every` seconds."""
+    """Trains the network when the newest global version is older than `every` seconds, or enough examples came.
+
+    Parameters
+    ----------
+    every
+        None for never by time.
+    examples
+        So many since the cut-off of the live global version, and since the last try.
+    """
 
     verb, name, done = "train", "training", "trained"
+
+    def __init__(
+        self, file: Path, folder: Path, every: float | None, examples: int | None = None, *,
+        command: Sequence[str] | None = None, look: float = LOOK_SECONDS,
+    ) -> None:  # fmt: skip
+        super().__init__(file, folder, math.inf if every is None else every, command=command, look=look)
+        self._examples, self._seen = examples, 0
+
+    def _due(self, now: float) -> bool:
+        return super()._due(now) or (self._examples is not None and self._came() >= self._examples)
+
+    def _came(self) -> int:
+        registry = Registry(self._folder, clock=time.time)
+        try:
+            live = registry.live()
+            whole = None if live is None else registry.record(Version(live.version.whole))
+        finally:
+            registry.close()
+        cutoff = 0 if whole is None else whole.positions.get("examples", 0)
+        return self._end() - max(cutoff, self._seen)
+
+    def _end(self) -> int:
+        with Log.open(self._folder / "ledger" / "examples", EXAMPLES, read_only=True) as log:
+            return log.end
+
+    def _run(self) -> None:
+        self._seen = self._end()
+        super()._run()
 
     @staticmethod
     def _counts(version: Version) -> bool:

@@ -125,7 +125,9 @@ def _policy(field: str, name: str, table: DeepTable, link: str) -> Policy:
 
 
 def every(table: DeepTable) -> float | None:
-    """Seconds between two trainings that `nearline run` starts by itself; None where it starts none."""
+    """Seconds between two trainings that `nearline run` starts by itself; None where time starts none."""
+    if table.examples is not None and table.examples < 1:
+        raise ConfigError(f"[deep] examples = {table.examples} must be at least 1")
     return _duration("every", table.every)
 
 

@@ -14,6 +14,7 @@ class DeepTable(Table, frozen=True):
     budget: float | int = 0.1
     window: int = 10_000
     every: Duration | None = None
+    examples: int | None = None
     trim: Literal["mad"] | None = None
     clip: float | None = None
     max_age: Duration | None = None
