@@ -64,7 +64,7 @@ class Updating:
         past_weight: PerEffect | str = 1.0,
         stabilise: bool = True,
         cycles: int = 20,
-        tolerance: float = 1e-3,
+        tolerance: float = 5e-3,
         divert: bool = False,
         locked: Sequence[str] = (),
     ) -> Updated:
@@ -82,7 +82,7 @@ class Updating:
             ω ≥ 0, the weight of the past: a number, or a mapping by effect's name with ``"*"`` for the rest. 1 forgets
             nothing, 0 starts from the base prior, more than 1 trusts the past beyond what it said. It acts on the
             entities of the slice, once per update, besides what `Forgetting` does in time. ``"auto"`` takes the one
-            number, from 1 down to 0.15, under whose prior the slice is most probable (its evidence): 1 in a world that
+            number of 1, 1/2 and 1/4 under whose prior the slice is most probable (its evidence): 1 in a world that
             stands still.
         stabilise
             Put the base prior back for what is forgotten. False is the paper's P = ωH, m = θ, in which a feature that
@@ -144,7 +144,7 @@ def _check_blocks(model: GLMix, design: Design, locked: frozenset[str]) -> None:
             _past.check_precision(block, codes[codes >= 0])
 
 
-CYCLES = 3
+CYCLES = 1
 """Cycles over the blocks before the evidence of a weight is read: weights are told apart long before the mode is."""
 
 
