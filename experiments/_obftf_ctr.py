@@ -190,6 +190,7 @@ def draw(runs: Runs, seeds: Sequence[int], write: bool) -> str:
             ax.axvline(0.5, color=_draw.GREEN, lw=0.8, ls=":")
             ax.set_yticks(range(len(rules)), rules if number == 0 else [""] * len(rules))
             ax.invert_yaxis()
+            ax.set_xlim(-0.1, 4.2)
             ax.set_title(stream, fontsize=9)
             ax.set_xlabel("excess / uniform's (4 and above at 4)")
         axes[0].legend(fontsize=7)
