@@ -64,7 +64,7 @@ class Updating:
         past_weight: PerEffect | str = 1.0,
         stabilise: bool = True,
         cycles: int = 20,
-        tolerance: float = 7e-3,
+        tolerance: float = 1e-2,
         divert: bool = False,
         locked: Sequence[str] = (),
     ) -> Updated:
