@@ -94,7 +94,7 @@ class Recorder:
         group_rows: int = 16_384,
         flush_seconds: float = 0.05,
         flush_rows: int = 4096,
-        gather_seconds: float = 0.003,
+        gather_seconds: float = 0.005,
         made: Made | None = None,
     ) -> None:
         if min(max_rows, group_rows, flush_rows) < 1 or min(flush_seconds, gather_seconds) < 0:
