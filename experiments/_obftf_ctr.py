@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from benchmarks import _report
-from experiments import _draw, _results, _windowed
+from experiments import _draw, _processes, _results, _windowed
 from experiments._click_streams import STREAMS, Stream
 from experiments._estimate import Estimate
 from experiments._results import Table
@@ -83,17 +81,9 @@ def ctr(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
         for seed in seeds for stream in STREAMS for lag in LAGS for rule in RULES
         if not (rule == FULL and lag)
     ]  # fmt: skip
-    runs = dict(zip(tasks, each(tasks, args.jobs)))
+    runs = dict(zip(tasks, _processes.each(one, tasks, args.jobs, chunk=4)))
     bars, tables = measured(runs, list(seeds)), [table(runs, stream, list(seeds)) for stream in STREAMS]
     return bars, tables, draw(runs, list(seeds), args.write and not args.quick)
-
-
-def each(tasks: Sequence[Task], jobs: int) -> Iterable[Run]:
-    """The runs of all tasks, over so many processes."""
-    if jobs < 2:
-        return [one(task) for task in tasks]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(one, tasks, chunksize=4))
 
 
 def one(task: Task) -> Run:
@@ -124,8 +114,8 @@ def over(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> float:
 
 
 def _of(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> Run:
-    lag = 0 if rule == FULL else lag
-    return next(r for t, r in runs.items() if (t.stream, t.rule, t.lag, t.seed) == (stream, rule, lag, seed))
+    quick = next(iter(runs)).quick
+    return runs[Task(stream, rule, seed, 0 if rule == FULL else lag, quick)]
 
 
 def measured(runs: Runs, seeds: Sequence[int]) -> list[_report.Bar]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from benchmarks import _report
-from experiments import _draw, _image_data, _results
+from experiments import _draw, _image_data, _processes, _results
 from experiments._estimate import Estimate
 from experiments._image_training import SKETCH, Course, course
 from experiments._obftf_ctr import FULL, RULES, SHUFFLED, WEIGHTED
@@ -51,20 +49,13 @@ def images(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
         for network in NETWORKS[args.what] for rule in SHOWN
         for ratio in ((1.0,) if rule == FULL else RATIOS[1:2] if args.quick else RATIOS) for seed in seeds
     ]  # fmt: skip
-    found = dict(zip(tasks, _each(tasks, args.jobs)))
+    found = dict(zip(tasks, _processes.each(one, tasks, args.jobs, chunk=2)))
     ratios = sorted({task.ratio for task in tasks if task.rule != FULL})
     tables = [
         table(found, args.what, network, ratios, seeds, at_time)
         for network in NETWORKS[args.what] for at_time in (False, True)
     ]  # fmt: skip
     return bars(found, args.what, ratios, seeds), tables, draw(found, args, ratios, seeds)
-
-
-def _each(tasks: Sequence[Task], jobs: int) -> list[Course]:
-    if jobs < 2:
-        return [one(task) for task in tasks]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(one, tasks, chunksize=2))
 
 
 def one(task: Task) -> Course:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nearline as nl
+from experiments import _processes
 from nearline.features import Design
 from nearline.glmix import FixedLag
 
@@ -142,12 +142,12 @@ METHODS = (
 def measure(names: list[str], size: Size, seeds: int, jobs: int) -> dict[str, list[Run]]:
     """A run of every data set, one per seed of those that have seeds."""
     tasks = [(name, size, seed) for name in names for seed in range(seeds if name in SEEDED else 1)]
-    if jobs == 1:
-        found = [run(*task) for task in tasks]
-    else:
-        with ProcessPoolExecutor(jobs) as pool:
-            found = list(pool.map(run, *zip(*tasks)))
+    found = _processes.each(_run, tasks, jobs)
     return {name: [one for one, task in zip(found, tasks) if task[0] == name] for name in names}
+
+
+def _run(task: tuple[str, Size, int]) -> Run:
+    return run(*task)
 
 
 def run(name: str, size: Size, seed: int) -> Run:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks import _report
-from experiments import _draw, _results, _seam
+from experiments import _draw, _processes, _results, _seam
 from experiments._estimate import Estimate
 from nearline import GLMix
 from nearline.loop import History, refit
@@ -84,7 +83,7 @@ def main() -> None:
     args = _report.arguments(__doc__, seeds=8, jobs=1, write=False)
     size = Size(60.0, 40.0, 1_000) if args.quick else Size()
     seeds = range(2 if args.quick else args.seeds)
-    runs = measure([(seed, kind, size) for kind in KINDS for seed in seeds], args.jobs)
+    runs = _processes.each(_once, [(seed, kind, size) for kind in KINDS for seed in seeds], args.jobs)
     bars, tables = judged(runs), [dips(runs)]
     if args.write and not args.quick:
         draw(runs, size)
@@ -92,12 +91,8 @@ def main() -> None:
     _report.finish(bars, args.json, [table.shown() for table in tables])
 
 
-def measure(tasks: Sequence[tuple[int, str, Size]], jobs: int) -> list[Run]:
-    """All runs, in the order of the tasks, `jobs` at a time."""
-    if jobs == 1:
-        return [once(*task) for task in tasks]
-    with ProcessPoolExecutor(jobs) as pool:
-        return list(pool.map(once, *zip(*tasks)))
+def _once(task: tuple[int, str, Size]) -> Run:
+    return once(*task)
 
 
 def once(seed: int, kind: str, size: Size) -> Run:

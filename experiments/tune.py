@@ -9,7 +9,6 @@ structure of priors. "In hindsight" is the trial that would have been best on th
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import _report
-from experiments import _draw, _results
+from experiments import _draw, _processes, _results
 from experiments._estimate import Estimate
 from experiments._results import Table
 from nearline import config, datasets
@@ -74,11 +73,7 @@ def main() -> None:
     args = _report.arguments(__doc__, trials=60, jobs=1, seeds=2, write=False)
     trials, seeds = (8, 1) if args.quick else (args.trials, args.seeds)
     tasks = [(number, seed, trials, args.quick) for number in range(len(STREAMS)) for seed in range(seeds)]
-    if args.jobs > 1:
-        with ProcessPoolExecutor(args.jobs) as pool:
-            runs = list(pool.map(measured, tasks))
-    else:
-        runs = [measured(task) for task in tasks]
+    runs = _processes.each(measured, tasks, args.jobs)
     gaps = {stream.name: [run for run in runs if run.stream == stream.name] for stream in STREAMS}
     bars = bars_of(gaps)
     shown = table(gaps)

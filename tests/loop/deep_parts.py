@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 from nearline.cli._app import app as commands
 from nearline.cli._run import loop_of
 from nearline.config import load
+from nearline.deep import NetworkGLMix, load_model
 from nearline.loop import Loop
 from nearline.serve import App
+from nearline.store import Registry, Version
 
 CONFIG = """
 [data]
@@ -150,3 +152,13 @@ class Talk:
         """One turn of the learner thread."""
         self.loop._looked = -1e9
         turn(self.loop)
+
+
+def model_of(config: Path, version: str) -> NetworkGLMix:
+    registry = Registry(config.parent / "state", clock=lambda: 0.0)
+    try:
+        found = load_model(registry.path(Version.parse(version)))
+    finally:
+        registry.close()
+    assert isinstance(found, NetworkGLMix)
+    return found

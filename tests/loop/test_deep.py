@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.loop.deep_parts import SAFETY, Talk, configured, rows_of, said
+from tests.loop.deep_parts import SAFETY, Talk, configured, model_of, rows_of, said
 
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
-from nearline.deep import RECORDED, NetworkGLMix, load_model
+from nearline.deep import RECORDED
 from nearline.gate import held_out
 from nearline.loop import audit
-from nearline.store import Registry, Version
 
 
 @pytest.fixture
@@ -27,16 +26,6 @@ def config(tmp_path: Path) -> Path:
     file = configured(tmp_path)
     assert said("fit", str(file))["version"] == "1.0.0"
     return file
-
-
-def model_of(config: Path, version: str) -> NetworkGLMix:
-    registry = Registry(config.parent / "state", clock=lambda: 0.0)
-    try:
-        found = load_model(registry.path(Version.parse(version)))
-    finally:
-        registry.close()
-    assert isinstance(found, NetworkGLMix)
-    return found
 
 
 def test_served_probabilities_are_those_of_the_saved_model(config: Path) -> None:

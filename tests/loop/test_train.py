@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.loop.deep_parts import SAFETY, Talk, configured, rows_of, said
+from tests.loop.deep_parts import SAFETY, Talk, configured, model_of, rows_of, said
 
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
 from nearline.cli._schedule import Trainings
 from nearline.config import load
-from nearline.deep import NetworkGLMix, load_model
 from nearline.loop import History, Offered, SelectionLog, Trainee, Training, audit, train
 from nearline.select import Policy, SelectorState, by_name, replay
 from nearline.store import Registry, Version
@@ -32,16 +31,6 @@ def config(tmp_path: Path) -> Path:
     with Talk(file) as talk:
         talk.stream(400, 1)
     return file
-
-
-def model_of(config: Path, version: str) -> NetworkGLMix:
-    registry = Registry(config.parent / "state", clock=lambda: 0.0)
-    try:
-        found = load_model(registry.path(Version.parse(version)))
-    finally:
-        registry.close()
-    assert isinstance(found, NetworkGLMix)
-    return found
 
 
 def test_features_of_the_chosen_rows_alone_are_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

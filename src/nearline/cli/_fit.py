@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +30,7 @@ def run(file: Path, why: str, publish: bool, as_object: bool, on: On | None = No
     config = configs.load(file)
     _training.confine(config)
     made, reasons = make(config, why, publish, as_object, on, cutoff)
-    _training.report(made, reasons, file, as_object)
-    if reasons:
-        sys.exit(1)
+    _training.conclude(made, reasons, file, as_object)
 
 
 def make(
@@ -112,9 +109,9 @@ def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GL
 
 def as_batch(model: GLMix, table: Any, settings: FitTable) -> dict[str, float]:
     """Fit all blocks at once (`GLMix.fit`): objective, cycles, unsolved entities, and the loss on what it learned."""
-    done = model.fit(table, cycles=settings.cycles, tolerance=settings.tolerance)
     design, _ = model.design(table, learn=True)
-    loss = by_name(model.link).loss(design.label, model.decision_function(table))
+    done = model.fit(design, cycles=settings.cycles, tolerance=settings.tolerance)
+    loss = by_name(model.link).loss(design.label, model.decision_function(design))
     return {
         "events": float(design.rows), "loss": float(np.average(loss, weights=design.weight)),
         "objective": done.objective[-1], "cycles": float(len(done.objective)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from nearline import config as configs
@@ -11,7 +10,6 @@ from nearline.cli import _progress, _training
 from nearline.cli._training import Candidate
 from nearline.config import Config
 from nearline.deep import load_model
-from nearline.glmix import GLMix
 from nearline.loop import Committed, History, refit
 from nearline.store import Record, Registry, Version
 
@@ -21,25 +19,22 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
     config = configs.load(file)
     _training.confine(config)
     with _training.registry_of(config) as registry:
-        model, live = _training.live_model(registry, file), registry.live()
-        assert live is not None  # `live_model` said so
+        live = _training.live_version(registry, file)
         with _progress.phases(as_object) as say:
             say("re-fitting", 0.0)
-            made = candidate(config, registry, model, live)
+            made = candidate(config, registry, live)
         _training.keep(config, registry, made, "refit", why)
         reasons = None
         if publish and config.tables.refit.publish:
             reasons = _training.publish(config, registry, made.version, "refit", why, live.version, as_object)
-    _training.report(made, reasons, file, as_object)
-    if reasons:
-        sys.exit(1)
+    _training.conclude(made, reasons, file, as_object)
 
 
-def candidate(config: Config, registry: Registry, model: GLMix, live: Record) -> Candidate:
+def candidate(config: Config, registry: Registry, live: Record) -> Candidate:
     """The live line's global fit with what the ledger holds after its cut-off, as its next batch version."""
     whole = registry.record(Version(live.version.whole))
     start, committed = whole.positions.get("examples", 0), Committed.of(registry.folder)
-    with History(registry.folder, model) as ledger:
+    with History(registry.folder, load_model(registry.path(live.version))) as ledger:
         end = _training.cutoff_of(config, ledger, committed)
         if start < ledger.first:
             raise StateError(

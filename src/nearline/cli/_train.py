@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,7 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
     config = configs.load(file)
     _training.confine(config)
     with _training.registry_of(config) as registry:
-        _training.live_model(registry, file)
-        live = registry.live()
-        assert live is not None  # `live_model` said so
+        live = _training.live_version(registry, file)
         with _progress.phases(as_object) as say:
             made, logs = candidate(config, registry, live, say)
         _training.keep(config, registry, made, "train", why)
@@ -51,9 +48,7 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
         reasons = None
         if publish and config.tables.deep.publish:
             reasons = _training.publish(config, registry, made.version, "train", why, live.version, as_object)
-    _training.report(made, reasons, file, as_object)
-    if reasons:
-        sys.exit(1)
+    _training.conclude(made, reasons, file, as_object)
 
 
 def candidate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from nearline.deep import load_model
 from nearline.glmix import GLMix
 from nearline.loop import Committed, History
 from nearline.loop._versions import TRAINING
-from nearline.store import Registry, Version
+from nearline.store import Record, Registry, Version
 
 _TRIES = 5
 
@@ -73,12 +74,17 @@ def registry_of(config: Config) -> Iterator[Registry]:
         registry.close()
 
 
-def live_model(registry: Registry, file: Path) -> GLMix:
-    """The live model, which knows what the ledger records."""
+def live_version(registry: Registry, file: Path) -> Record:
+    """What is live, which every training but the first begins with."""
     live = registry.live()
     if live is None:
         raise StateError(f"{registry.folder} has no published version; make one with: nearline fit {file}")
-    return load_model(registry.path(live.version))
+    return live
+
+
+def live_model(registry: Registry, file: Path) -> GLMix:
+    """The live model, which knows what the ledger records."""
+    return load_model(registry.path(live_version(registry, file).version))
 
 
 def trained_on(config: Config, table: Any) -> Any:
@@ -149,6 +155,13 @@ def publish(
 
 def _line(version: Version | None) -> tuple[int, int] | None:
     return None if version is None else (version.whole, version.batch)
+
+
+def conclude(made: Candidate, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:
+    """Say what came of it, and end the command: with status 1 where the gate refused."""
+    report(made, reasons, file, as_object)
+    if reasons:
+        sys.exit(1)
 
 
 def report(made: Candidate, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:

@@ -17,7 +17,8 @@ from nearline.select._trust import KEPT, kappa
 
 EDGES = 2.0 ** np.arange(-3, 4)
 """Between bins of the recorded score over its mean."""
-LABELS = 3
+CELLS = 3 * (len(EDGES) + 1)
+"""Bins for labels that are positive, that are not, and that are unknown."""
 PRIOR = 10.0
 """Chosen rows that the line through all records is worth in a cell."""
 
@@ -53,14 +54,13 @@ def observed(state: SelectorState, recorded: Floats, cell: Ints, fresh: Any, des
     """
     f = np.asarray(fresh, dtype=np.float64)
     seen = np.isfinite(f) & np.isfinite(recorded)
-    w, f, line = design[seen], f[seen], _line(state, recorded[seen])
-    level = float(w @ (f * f))
+    w, squares, line2 = design[seen], f[seen] ** 2, _line(state, recorded[seen]) ** 2
+    level = float(w @ squares)
     if level <= 0:
         return state
+    squares = squares * float(w @ line2) / level
     w = w * len(w) / w.sum()
-    square = line * line
-    f2 = f * f * float(w @ square) / float(w @ (f * f))
-    new = np.stack([np.bincount(cell[seen], w * x, LABELS * (len(EDGES) + 1)) for x in (f2, square)])
+    new = np.stack([np.bincount(cell[seen], w * x, CELLS) for x in (squares, line2)])
     return state.put(cells=KEPT * np.stack(_sums(state)) + new)
 
 
@@ -70,5 +70,5 @@ def _line(state: SelectorState, recorded: Floats) -> Floats:
 
 
 def _sums(state: SelectorState) -> tuple[Floats, Floats]:
-    sums = state.get("cells", np.zeros((2, LABELS * (len(EDGES) + 1))))
+    sums = state.get("cells", np.zeros((2, CELLS)))
     return sums[0], sums[1]
