@@ -21,13 +21,15 @@ Floats = NDArray[np.float64]
 class Stream:
     """Events in order of time, the windows they are learned in, and the network that learns them.
 
-    `truth` is the margin of every event under the probabilities that made it; None where nobody knows it.
+    `truth` is the margin of every event under the probabilities that made it; None where nobody knows it. `time` is
+    when every event happened, seconds; None where the stream has no clock.
     """
 
     table: Any
     window: int
     network: Callable[[int], deep.Network]
     truth: Floats | None = None
+    time: Floats | None = None
 
 
 def drifting(seed: int, quick: bool) -> Stream:
@@ -60,7 +62,7 @@ def market(seed: int, quick: bool) -> Stream:
     p = table["true_probability"].to_numpy()
     columns = ("country", "device", "age_group", "interests", "category", "advertiser", "price", "formats")
     network = partial(_network, nl.Schema(label="clicked"), columns, deep.MLP((64, 32), 8), _adam(n, 0.005, 0.1))
-    return Stream(table, n, network, np.log(p / (1 - p)))
+    return Stream(table, n, network, np.log(p / (1 - p)), _seconds(table))
 
 
 def movielens(seed: int, quick: bool) -> Stream:
@@ -72,7 +74,8 @@ def movielens(seed: int, quick: bool) -> Stream:
     schema = nl.Schema(label="liked", columns={name: nl.Categorical() for name in names})
     columns = (*names, "gender", "genres", "year")
     network = partial(_network, schema, columns, deep.DLRM((16,), (32,), 8), _adam(n, 0.003, 0.1))
-    return Stream(table.slice(0, 20 * n if quick else 10**9), n, network)
+    table = table.slice(0, 20 * n if quick else 10**9)
+    return Stream(table, n, network, time=_seconds(table))
 
 
 def bank(seed: int, quick: bool) -> Stream:
@@ -84,12 +87,17 @@ def bank(seed: int, quick: bool) -> Stream:
     schema = nl.Schema(label="y")
     columns = ("age", "balance", "campaign", "pdays", "previous", *names)
     network = partial(_network, schema, columns, deep.MLP((64, 32), 8), _adam(n, 0.001, 0.05))
-    return Stream(table.slice(0, 20 * n if quick else 10**9), n, network)
+    table = table.slice(0, 20 * n if quick else 10**9)
+    return Stream(table, n, network, time=_seconds(table))
 
 
 STREAMS: dict[str, Callable[[int, bool], Stream]] = {
     "drifting clicks (T3)": drifting, "simulator": market, "MovieLens-1M": movielens, "Bank Marketing": bank,
 }  # fmt: skip
+
+
+def _seconds(table: pa.Table) -> Floats:
+    return np.asarray(table["timestamp"], np.float64)
 
 
 def _adam(batch: int, rate: float, embedding_rate: float) -> deep.Optimiser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from experiments import _draw, _processes, _results, _windowed
 from experiments._click_streams import STREAMS, Stream
 from experiments._estimate import Estimate
 from experiments._results import Table
-from experiments._windowed import Run
+from experiments._windowed import Run, What
 from nearline import select
 
 LAGS = (0, 300)
@@ -71,6 +71,8 @@ class Task:
 
 
 Runs = dict[Task, Run]
+KINDS: tuple[What, ...] = ("served", "raw")
+"""Margins after online recalibration, which a service applies by default, and the network's own."""
 
 
 def ctr(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
@@ -102,15 +104,17 @@ def _stream(name: str, seed: int, quick: bool) -> Stream:
     return STREAMS[name](seed, quick)
 
 
-def excess(runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int]) -> Estimate:
+def excess(
+    runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What = "served"
+) -> Estimate:  # fmt: skip
     """Log loss over the Bayes rate where it is known, over training on the full batch where not; mean of the seeds."""
-    return Estimate.of([over(runs, stream, rule, lag, seed) for seed in seeds])
+    return Estimate.of([over(runs, stream, rule, lag, seed, what) for seed in seeds])
 
 
-def over(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> float:
+def over(runs: Runs, stream: str, rule: str, lag: int, seed: int, what: What) -> float:
     """The same of one seed."""
     run, full = _of(runs, stream, rule, lag, seed), _of(runs, stream, FULL, 0, seed)
-    return run.loss - (full.loss if math.isnan(full.floor) else full.floor)
+    return run.of(what).loss - (full.of(what).loss if math.isnan(full.floor) else full.floor)
 
 
 def _of(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> Run:
@@ -119,16 +123,23 @@ def _of(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> Run:
 
 
 def measured(runs: Runs, seeds: Sequence[int]) -> list[_report.Bar]:
-    """The bars: the worst stream and age for each; excess over the full batch only where the Bayes rate is known."""
+    """The bars of what is served, then the same of the network's own margins (`_raw`)."""
+    raw = [replace(bar, name=f"{bar.name}_raw") for bar in _bars(runs, seeds, "raw")]
+    return [*_bars(runs, seeds, "served"), *raw]
+
+
+def _bars(runs: Runs, seeds: Sequence[int], what: What) -> list[_report.Bar]:
+    """The worst stream and age for each; excess over the full batch only where the Bayes rate is known."""
     cells = [(stream, lag) for stream in STREAMS for lag in LAGS]
     known = [(stream, lag) for stream, lag in cells if not math.isnan(_of(runs, stream, FULL, 0, seeds[0]).floor)]
 
     def worst(than: str, among: Sequence[tuple[str, int]]) -> float:
         return max(
-            excess(runs, s, WEIGHTED, lag, seeds).mean / excess(runs, s, than, lag, seeds).mean for s, lag in among
+            excess(runs, s, WEIGHTED, lag, seeds, what).mean / excess(runs, s, than, lag, seeds, what).mean
+            for s, lag in among
         )
 
-    off = max(abs(_calibration(runs, s, WEIGHTED, lag, seeds).mean - 1) for s, lag in cells)
+    off = max(abs(_calibration(runs, s, WEIGHTED, lag, seeds, what).mean - 1) for s, lag in cells)
     bars = [
         _report.Bar("excess_vs_uniform", worst("uniform", cells), 0.5, "x", "<="),
         _report.Bar("excess_vs_obftf", worst("swap", cells), 0.5, "x", "<="),
@@ -141,8 +152,8 @@ def measured(runs: Runs, seeds: Sequence[int]) -> list[_report.Bar]:
     return bars
 
 
-def _calibration(runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int]) -> Estimate:
-    return Estimate.of([_of(runs, stream, rule, lag, seed).calibration for seed in seeds])
+def _calibration(runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What) -> Estimate:
+    return Estimate.of([_of(runs, stream, rule, lag, seed).of(what).calibration for seed in seeds])
 
 
 def table(runs: Runs, stream: str, seeds: Sequence[int]) -> Table:
@@ -151,14 +162,15 @@ def table(runs: Runs, stream: str, seeds: Sequence[int]) -> Table:
     seconds = np.mean([_of(runs, stream, FULL, 0, seed).seconds for seed in seeds])
     rows = []
     for rule in RULES:
-        cells = [excess(runs, stream, rule, lag, seeds).text(2, 1000) for lag in LAGS]
-        calibration = [_calibration(runs, stream, rule, lag, seeds).text(3) for lag in LAGS]
+        cells = [excess(runs, stream, rule, lag, seeds, what).text(2, 1000) for what in KINDS for lag in LAGS]
+        calibration = [_calibration(runs, stream, rule, lag, seeds, what).text(3) for what in KINDS for lag in LAGS]
         share = np.mean([_of(runs, stream, rule, 0, seed).seconds for seed in seeds]) / seconds
         backwards = _of(runs, stream, rule, 0, seeds[0]).backwards / full.backwards
         rows.append((rule, *cells, *calibration, f"{backwards:.3f}", f"{share:.2f}"))
     against = "the full batch" if math.isnan(full.floor) else "the Bayes rate"
     columns = (
-        "rule", "records fresh", "300 steps old", "predicted / actual, fresh", "300 old", "backward passes", "seconds"
+        "rule", "served: records fresh", "300 steps old", "raw: fresh", "300 old", "served: predicted / actual, fresh",
+        "300 old", "raw: fresh", "300 old", "backward passes", "seconds",
     )  # fmt: skip
     return Table(
         f"{stream}: log loss over {against}, x 1000; passes and seconds as shares of the full batch", columns, rows

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,19 @@ from experiments._click_streams import Stream
 from nearline import NearlineWarning, deep, select
 from nearline.deep import Information
 from nearline.features import Design
+from nearline.recalibrate import RecalibrationSettings, Recalibrator
 
 Floats = NDArray[np.float64]
+What = Literal["served", "raw"]
 SKETCH = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How good margins were: mean log loss, and mean prediction over mean label."""
+
+    loss: float
+    calibration: float
 
 
 @dataclass(frozen=True)
@@ -26,24 +36,26 @@ class Run:
 
     Attributes
     ----------
-    loss
-        Mean log loss.
+    served, raw
+        Of the recalibrated margins, which are what a service answers (`served`), and of the network's own.
     floor
-        The same of the true probabilities; NaN where they are not known.
-    calibration
-        Mean prediction over mean label.
+        Mean log loss of the true probabilities; NaN where they are not known.
     seconds
         Choosing, loading and training; serving's forward passes are not in it.
     backwards, forwards
         Rows trained on, and rows that went forward beside them for choosing.
     """
 
-    loss: float
+    served: Scored
+    raw: Scored
     floor: float
-    calibration: float
     seconds: float
     backwards: int
     forwards: int
+
+    def of(self, what: What) -> Scored:
+        """Of one kind of margin."""
+        return self.served if what == "served" else self.raw
 
 
 def run(
@@ -145,13 +157,32 @@ class Recorder:
 def measured(stream: Stream, design: Design, margin: Floats, seconds: float, network: deep.Network) -> Run:
     """The last half of what was scored."""
     late = scored_half(design, stream.window)
-    label, eta = design.label[late], margin[late]
-    p = 1 / (1 + np.exp(-eta))
+    label = design.label[late]
     floor = float("nan") if stream.truth is None else float(loss(label, stream.truth[late]).mean())
     return Run(
-        float(loss(label, eta).mean()), floor, float(p.mean() / label.mean()), seconds, network.passes.backwards,
-        network.passes.forwards,
+        scored(label, recalibrated(stream, design.label, margin)[late]), scored(label, margin[late]), floor, seconds,
+        network.passes.backwards, network.passes.forwards,
     )  # fmt: skip
+
+
+def scored(label: Floats, margin: Floats) -> Scored:
+    """Margins held against labels."""
+    p = 1 / (1 + np.exp(-margin))
+    return Scored(float(loss(label, margin).mean()), float(p.mean() / label.mean()))
+
+
+def recalibrated(stream: Stream, label: Floats, margin: Floats) -> Floats:
+    """Margins as a service answers them: a window is mapped by what the windows before it taught, then teaches.
+
+    The settings are those that `nearline run` has without a word; margins behind the last full window stay as they are.
+    """
+    found, answered = Recalibrator(RecalibrationSettings()), margin.copy()
+    for first in range(0, len(margin) - stream.window + 1, stream.window):
+        rows = slice(first, first + stream.window)
+        answered[rows] = found.apply(margin[rows])
+        now = 0.0 if stream.time is None else float(stream.time[rows].max())
+        found.observe(label[rows], margin[rows], time=now)
+    return answered
 
 
 def hindsight(stream: Stream, seed: int) -> float:

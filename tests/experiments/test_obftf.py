@@ -47,10 +47,22 @@ def test_a_tenth_of_the_rows_goes_backward_and_none_forward_beside_it(stream: St
 def test_the_weighted_design_is_nearer_to_the_full_batch_than_uniform_draws() -> None:
     def excess(rule: select.Rule | None) -> float:
         runs = [_windowed.run(drifting(seed, quick=True), rule, seed=seed, lag=0) for seed in range(3)]
-        return float(np.mean([run.loss - run.floor for run in runs]))
+        return float(np.mean([run.raw.loss - run.floor for run in runs]))
 
     full, pps, uniform = (excess(rule) for rule in (None, select.by_name("pps"), select.by_name("uniform")))
     assert full < pps < uniform
+
+
+def test_what_is_served_is_mapped_by_earlier_windows_only(stream: Stream) -> None:
+    rng, n = np.random.default_rng(0), stream.window
+    truth = rng.normal(-1.0, 1.0, 20 * n)
+    label = (rng.random(20 * n) < 1 / (1 + np.exp(-truth))).astype(np.float64)
+    answered = _windowed.recalibrated(stream, label, 2 * truth)
+    other = np.where(np.arange(20 * n) < 15 * n, label, 1 - label)
+    assert np.array_equal(_windowed.recalibrated(stream, other, 2 * truth)[: 16 * n], answered[: 16 * n])
+    late = slice(10 * n, None)
+    assert _windowed.scored(label[late], answered[late]).loss < _windowed.scored(label[late], 2 * truth[late]).loss
+    assert abs(_windowed.scored(label[late], answered[late]).calibration - 1) < 0.03
 
 
 def test_the_regression_ends_with_its_bar() -> None:
