@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nea
 from nearline import ConfigError
 from nearline.config import loads
 from nearline.deep import DCN, DLRM, MLP, NetworkGLMix, Optimiser
+from nearline.select import by_name
 
 BASE = '[schema]\nlabel = "clicked"\n\n[fixed]\non = ["price", "device"]\n\n[[random]]\nkey = "member"\n\n'
 NETWORK = "[fixed.network]\n"
@@ -57,7 +58,25 @@ def test_every_kind_has_its_sizes(text: str, made: object) -> None:
         (NETWORK + '[deep]\nevery = "soon"', ("[deep] every",)),
         (NETWORK + "[deep]\nexamples = 0", ("[deep] examples", "at least 1")),
         (NETWORK + '[deep]\ntrim = "mad"', ("[deep]", "trim", "clip")),
-        (NETWORK + '[deep]\nshadow = "x"', ("[deep] shadow",)),
+        (NETWORK + '[deep]\nshadow = "x"', ("[deep] shadow", "no rule is called 'x'")),
+        (NETWORK + "[deep]\nselect = 3", ("[deep] select", "a string or a table")),
+        (NETWORK + "[deep]\nselect = { floor = 0.1 }", ("[deep.select] rule", 'rule = "pps"')),
+        (NETWORK + '[deep]\nselect = { rule = "ppss" }', ("[deep.select] rule", "'ppss'", "pps")),
+        (NETWORK + '[deep]\nselect = { rule = "pps", flor = 0.1 }', ("[deep.select]", "'flor'", "mean 'floor'")),
+        (NETWORK + '[deep]\nselect = { rule = "pps", floor = "a" }', ("[deep.select] floor", "a number")),
+        (NETWORK + '[deep]\nselect = { rule = "pps", floor = 3 }', ("[deep.select]", "floor = 3", "between 0 and 1")),
+        (NETWORK + '[deep]\nshadow = { rule = "pps", sampler = "cub" }', ("[deep.shadow] sampler", "mean 'cube'")),
+        (NETWORK + '[deep]\nselect = { rule = "cube", balance = "loss" }', ("[deep.select] balance", "a list")),
+        (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["slice"] }', ("[deep.select] balance", "'slice'")),
+        (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["los"] }', ("[deep.select]", "'los'", "loss")),
+        (NETWORK + '[deep]\nselect = { rule = "label_balanced", weighted = false }', ("[deep.select]", "unweighted")),
+        (NETWORK + '[deep]\nshadow = { rule = "uniform", b = 1 }', ("[deep.shadow]", "'b'", "it has none")),
+        (NETWORK + "[deep]\nsketch = 300", ("[deep] sketch", "between 0 and 256")),
+        (
+            NETWORK + '[deep]\nsketch = 0\nshadow = { rule = "cube", balance = ["sketch"] }',
+            ("[deep] sketch", "'shadow'"),
+        ),
+        (NETWORK + "[deep]\nmax_version_lag = -1", ("[deep] max_version_lag", "at least 0")),
         ("[deep]\nbudget = 0.2", ("[deep]", "[fixed.network]")),
     ],
 )
@@ -66,6 +85,32 @@ def test_errors_name_the_table_the_key_and_the_fix(text: str, words: tuple[str, 
         loads(BASE + text)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_rule_has_its_parameters_and_has_what_it_needs_recorded() -> None:
+    best = '{ rule = "pps", floor = 0.1, trust = "cells", sampler = "cube", balance = ["sketch", "loss"] }'
+    found = loads(f"{BASE}{NETWORK}[deep]\nselect = {best}\nshadow = 'pps'\nmax_version_lag = 2\nmax_age = '1h'\n")
+    training = found.deep()
+    assert training.policy.rule == by_name("pps", floor=0.1, trust="cells", sampler="cube", balance=("sketch", "loss"))
+    assert (training.policy.max_version_lag, training.policy.max_age) == (2, 3600.0)
+    assert training.shadow is not None
+    assert (training.shadow.rule, training.shadow.max_age) == (by_name("pps"), 3600.0)
+    assert training.sketch == found.running().recording.sketch == 16
+    written = loads(f"{BASE}{NETWORK}[deep.select]\nrule = 'pps'\nfloor = 0.1\n")
+    assert written.deep().policy.rule == by_name("pps", floor=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("", 0), ('[deep]\nselect = { rule = "pps", sampler = "cube", balance = ["loss"] }', 0),
+        ("[deep]\nsketch = 8", 8), ('[deep]\nshadow = { rule = "cube", balance = ["sketch"] }', 16),
+        ('[deep]\nsketch = 32\nselect = { rule = "cube", balance = ["sketch"] }', 32),
+    ],
+)  # fmt: skip
+def test_sketches_are_recorded_when_a_rule_needs_them_or_when_they_are_asked_for(text: str, length: int) -> None:
+    found = loads(BASE + NETWORK + text)
+    assert found.deep().sketch == found.running().recording.sketch == length
 
 
 def test_a_network_needs_columns_and_owns_the_offset() -> None:

@@ -231,7 +231,7 @@ def test_old_and_fresh_rows_share_the_budget_by_their_numbers(name: str) -> None
 
 
 def test_unknown_names_and_parameters_are_refused_with_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"no such rule; there are .*pps"):
+    with pytest.raises(ConfigError, match=r"no rule is called .*; there are .*pps"):
         select.by_name("psp")
     with pytest.raises(ConfigError, match=r"no parameter 'flor'; it has .*floor"):
         select.by_name("pps", flor=0.1)

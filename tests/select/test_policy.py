@@ -86,3 +86,29 @@ def test_an_unweighted_rule_for_probabilities_warns_once() -> None:
 def test_what_would_delete_the_rare_class_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"trim|clip"):
         Policy(by_name("pps"), **wrong)
+
+
+def test_sketches_that_are_stale_or_were_not_recorded_count_as_the_mean_and_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    sketch = rng.normal(size=(200, 3))
+    sketch[:20] = np.nan
+    scores = Scores(score=np.ones(200), loss=np.ones(200), sketch=sketch, age=np.arange(200.0))
+    rule = by_name("pps", sampler="cube", balance=("sketch",))
+    assert rule(scores, 20, np.random.default_rng(0)).report.unsketched == 20
+    assert Policy(rule, max_age=99.0)(scores, 20, np.random.default_rng(0)).report.unsketched == 120
+    assert by_name("pps")(scores, 20, np.random.default_rng(0)).report.unsketched == 0
+    assert np.isfinite(scores.sketch[20:]).all()  # what was given stays
+
+
+def test_a_rule_says_its_name_and_what_is_not_usual_of_it() -> None:
+    assert str(by_name("pps")) == "pps"
+    rule = by_name("pps", floor=0.1, sampler="cube", balance=["sketch"])
+    assert str(Policy(rule)) == 'pps(floor=0.1, sampler="cube", balance=["sketch"])'
+    assert [name for name in select.names() if by_name(name).sketched] == ["gradmatch"]
+    assert rule.sketched
+
+
+def test_only_columns_of_scores_can_be_balanced() -> None:
+    for name in ("pps", "cube"):
+        with pytest.raises(ConfigError, match="balance: Scores has no column 'los'; it has loss"):
+            by_name(name, **({"sampler": "cube"} if name == "pps" else {}), balance=("los",))

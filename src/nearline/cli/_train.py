@@ -69,7 +69,10 @@ def candidate(
     with History(registry.folder, base) as ledger:
         end = _training.cutoff_of(config, ledger, committed)
         _require(start, end, ledger, whole)
-        offered = Offered(ledger, base, start, end, whole=whole.version.whole, holdout=config.running().gating.holdout)
+        offered = Offered(
+            ledger, base, start, end, whole=whole.version.whole, holdout=config.running().gating.holdout,
+            sketch=training.sketch, line=_line(registry, whole),
+        )  # fmt: skip
         say("training the network on what was chosen", 0.0)
         runs = {
             role: train(_trainee(role, folder, base, policy, past.get(role)), offered, policy, training)
@@ -85,6 +88,15 @@ def candidate(
     also = {role: trainee.network for role, (trainee, _) in runs.items() if role == SHADOW}
     made = Candidate(found.model, version, start, end, metrics, {"selection": about}, whole.version, also)
     return made, {role: log for role, (_, log) in runs.items()}
+
+
+def _line(registry: Registry, whole: Record) -> frozenset[int]:
+    """Numbers of the global versions whose networks were trained one from the other, up to this one."""
+    found = {whole.version.whole}
+    while whole.parent is not None:
+        whole = registry.record(whole.parent)
+        found.add(whole.version.whole)
+    return frozenset(found)
 
 
 def _past(folder: Path) -> dict[str, Any]:

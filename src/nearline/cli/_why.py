@@ -47,9 +47,11 @@ def sentence(choice: Choice) -> str:
     'version 2.0.0: chosen by pps in window 3 (seed 0) with probability 0.25, weight 0.4'
     >>> sentence(Choice("2.0.0", "uniform", 3, 0, "passed over", None, None, True))
     'version 2.0.0: passed over by uniform in window 3 (seed 0), by the network for comparison'
+    >>> sentence(Choice("2.0.0", "pps", 3, 0, "trimmed", None, None, False, "pps(floor=0.1)"))
+    'version 2.0.0: trimmed by pps(floor=0.1) in window 3 (seed 0)'
     """
     odds = "" if choice.probability is None else f" with probability {choice.probability:.3g}"
     weight = "" if choice.weight is None else f", weight {choice.weight:.3g}"
     whose = ", by the network for comparison" if choice.shadow else ""
     draw = f"in window {choice.window} (seed {choice.seed})"
-    return f"version {choice.version}: {choice.fate} by {choice.rule} {draw}{odds}{weight}{whose}"
+    return f"version {choice.version}: {choice.fate} by {choice.setting or choice.rule} {draw}{odds}{weight}{whose}"

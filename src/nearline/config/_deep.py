@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nearline._errors import ConfigError
+from nearline.config import _select
 from nearline.config._deep_tables import DeepTable
 from nearline.config._tables import NetworkTable
 from nearline.deep import DCN, DLRM, MLP, NetworkGLMix, Optimiser
@@ -15,7 +16,7 @@ from nearline.deep._torch import require
 from nearline.glmix import GLMix
 from nearline.glmix._replay import seconds
 from nearline.schema import Schema
-from nearline.select import Policy, by_name
+from nearline.select import Policy
 
 if TYPE_CHECKING:
     from nearline.deep._architecture import Architecture
@@ -106,22 +107,20 @@ def training(table: DeepTable, link: str) -> Training:
         raise ConfigError(f"[deep] budget = {table.budget} must be at least 1 row per window")
     if table.window < 1:
         raise ConfigError(f"[deep] window = {table.window} must be at least 1 example")
-    policy = _policy("select", table.select, table, link)
-    shadow = None if table.shadow is None else replace(policy, rule=_policy("shadow", table.shadow, table, link).rule)
-    return Training(policy, table.budget, table.window, table.seed, shadow)
+    policy = _policy(table, link)
+    shadow = None if table.shadow is None else replace(policy, rule=_select.rule("shadow", table.shadow))
+    return Training(policy, table.budget, table.window, table.seed, shadow, _select.sketch(table))
 
 
-def _policy(field: str, name: str, table: DeepTable, link: str) -> Policy:
-    with _place(f"[deep] {field}"):
-        rule = by_name(name)
+def _policy(table: DeepTable, link: str) -> Policy:
     task: Any = {"logit": "binary"}.get(link, "regression")
+    if table.max_version_lag is not None and not table.max_version_lag >= 0:
+        raise ConfigError(f"[deep] max_version_lag = {table.max_version_lag} must be at least 0 versions")
     with _place("[deep]"):
-        if not rule.unbiased:
-            raise ConfigError(
-                f"{field} = {name!r} is unweighted: a network trained on its rows alone is not calibrated; "
-                "take 'pps', or 'uniform' (docs/select.md)"
-            )
-        return Policy(rule, task=task, trim=table.trim, clip=table.clip, max_age=_duration("max_age", table.max_age))
+        return Policy(
+            _select.rule("select", table.select), task=task, trim=table.trim, clip=table.clip,
+            max_age=_duration("max_age", table.max_age), max_version_lag=table.max_version_lag,
+        )  # fmt: skip
 
 
 def every(table: DeepTable) -> float | None:

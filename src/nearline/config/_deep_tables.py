@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from nearline.config._tables import Duration, Table
 
@@ -10,7 +10,7 @@ from nearline.config._tables import Duration, Table
 class DeepTable(Table, frozen=True):
     """`[deep]`: how `nearline train` goes on training the network from the ledger, and which rows it chooses."""
 
-    select: str = "pps"
+    select: str | dict[str, Any] = "pps"
     budget: float | int = 0.1
     window: int = 10_000
     every: Duration | None = None
@@ -18,6 +18,8 @@ class DeepTable(Table, frozen=True):
     trim: Literal["mad"] | None = None
     clip: float | None = None
     max_age: Duration | None = None
+    max_version_lag: float | None = None
+    sketch: int | None = None
     seed: int = 0
     publish: bool = True
-    shadow: str | None = None
+    shadow: str | dict[str, Any] | None = None

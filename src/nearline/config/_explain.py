@@ -35,6 +35,20 @@ def explain(error: msgspec.ValidationError, document: Any, root: type[msgspec.St
     return f"{_place(place, ' field ' in found['problem'])}{_problem(found['problem'], types, value)}"
 
 
+def explain_value(error: msgspec.ValidationError, value: Any, hint: Any) -> str:
+    """As `explain`, of one value that was to be of a type.
+
+    >>> try:
+    ...     msgspec.convert(3, Literal["line", "cells"])
+    ... except msgspec.ValidationError as error:
+    ...     print(explain_value(error, 3, Literal["line", "cells"]))
+    expected a string, got an integer
+    """
+    found = _PATH.fullmatch(str(error))
+    assert found is not None
+    return _problem(found["problem"], list(_parts(hint)), value)
+
+
 def _follow(path: str, value: Any, types: list[Any]) -> tuple[list[str | int], list[Any], Any]:
     """Walk a path such as ``.random[1].prior``: the names on the way, and the types and the value it ends at."""
     place: list[str | int] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nearline.config import _select
 from nearline.glmix._replay import seconds
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def running(tables: Tables, base: Path) -> Running:
     guard, change = (_enabled(table, tables.model.link) for table in (tables.guard, tables.change))
     host, port, tokens = (serve.pop(name) for name in ("host", "port", "tokens"))
     return Running(
-        folder, Policy(**join), Pace(**live), Recording(**_seconds(tables.ledger)),
+        folder, Policy(**join), Pace(**live), Recording(**_seconds(tables.ledger), sketch=_select.sketch(tables.deep)),
         Safety(**msgspec.structs.asdict(tables.safety)),
         None if guard is None else GuardSettings(**guard), None if change is None else ChangeSettings(**change),
         _recalibrate(tables), tables.gate.enabled, _gating(tables), Limits(**serve), host, port,

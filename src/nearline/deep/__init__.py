@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from nearline.deep import _torch
 from nearline.deep._architecture import DCN, DLRM, MLP, Custom, InputShape, custom
 from nearline.deep._information import Information
-from nearline.deep._network_glmix import RECORDED, NetworkGLMix, load_model
+from nearline.deep._network_glmix import NetworkGLMix, load_model
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
 from nearline.deep._prior import Laplace
+from nearline.deep._recorded import RECORDED, sketch_field, sketch_of
 from nearline.deep._rows import NetworkRows, rows_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ __all__ = [
     "load_model",
     "retrain",
     "rows_of",
+    "sketch_field",
+    "sketch_of",
 ]
 
 # What needs torch arrives when it is first used, so that a clear error can name the extra.

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from nearline.select import signs, sketch_inputs, to_bytes
 Floats = NDArray[np.float64]
 CHUNK = 8192
 """Rows that are scored at once."""
+_signs = lru_cache(maxsize=16)(signs)
 
 
 class Network(Updating):
@@ -287,7 +289,7 @@ class Network(Updating):
 
     def _sketch(self, logit: torch.Tensor, h: torch.Tensor | None, size: int) -> Floats:
         inputs = np.zeros((len(logit), 0)) if h is None else h.cpu().numpy()
-        return sketch_inputs(inputs, signs(self.seed, inputs.shape[1] + 1, size))
+        return sketch_inputs(inputs, _signs(self.seed, inputs.shape[1] + 1, size))
 
     # -- copies -------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError, StateError
+from nearline.deep._recorded import LOGIT, NETWORK, is_recorded
 from nearline.features import Design
 from nearline.glmix import GLMix
 from nearline.schema import Rejects, read_table
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from nearline.deep._passes import Trained
 
 Floats = NDArray[np.float64]
-
-NETWORK, LOGIT, NORM = "network", "network_logit", "network_norm"
-"""16 bytes of every prediction: which network, its calibrated log-odds, and H = √(‖h‖² + 1) of its last layer."""
-RECORDED = pa.schema({NETWORK: pa.int64(), LOGIT: pa.float32(), NORM: pa.float32()})
 
 
 class NetworkGLMix(GLMix):
@@ -72,7 +69,7 @@ class NetworkGLMix(GLMix):
         from nearline.deep._glmix import Calibration, DeepGLMix
 
         checked = DeepGLMix(network, effects, calibration=calibration or Calibration())
-        taken = sorted({*network.columns, *effects.encoder.features} & set(RECORDED.names))
+        taken = sorted(name for name in {*network.columns, *effects.encoder.features} if is_recorded(name))
         if taken:
             raise ConfigError(f"column {taken[0]!r} has the name of a column that is recorded; rename it")
         model = cls.__new__(cls)

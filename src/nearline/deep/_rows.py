@@ -11,16 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from nearline._errors import DataError
-from nearline.deep._network_glmix import LOGIT, NETWORK, NORM, RECORDED, NetworkGLMix
+from nearline.deep._network_glmix import NetworkGLMix
+from nearline.deep._recorded import LOGIT, NETWORK, NORM, recorded_of, sketch_column
 from nearline.features import Design, RowBlock, RowEncoder
 from nearline.features._row_reader import RowReader
 from nearline.features._row_types import fields, row_type
 from nearline.glmix import GLMix
 
 
-def rows_of(model: GLMix) -> RowEncoder:
-    """The encoder of a served model's rows."""
-    return NetworkRows(model) if isinstance(model, NetworkGLMix) else RowEncoder(model.encoder)
+def rows_of(model: GLMix, sketch: int = 0) -> RowEncoder:
+    """The encoder of a served model's rows; a network's rows may come with a gradient sketch of so many numbers."""
+    return NetworkRows(model, sketch) if isinstance(model, NetworkGLMix) else RowEncoder(model.encoder)
 
 
 class NetworkRows(RowEncoder):
@@ -28,20 +29,25 @@ class NetworkRows(RowEncoder):
 
     Columns of both parts are read: those of the effects, as `RowEncoder` does, and those of the network.
 
+    Parameters
+    ----------
+    sketch
+        Length K of the gradient sketch that is recorded, K + 2 bytes per row; 0 records none.
+
     Attributes
     ----------
     arrow
-        Keys, features of both parts, and `RECORDED`.
+        Keys, features of both parts, `RECORDED`, and the sketch where there is one.
     """
 
-    def __init__(self, model: NetworkGLMix) -> None:
+    def __init__(self, model: NetworkGLMix, sketch: int = 0) -> None:
         super().__init__(model.encoder)
-        self._model = model
+        self._model, self._sketch = model, sketch
         self._parts = RowEncoder(model.encoder), RowEncoder(model.network.encoder)
         found = {field.name: field for part in reversed(self._parts) for field in fields(part.encoder, part.families)}
         self.Row, self.names = row_type(list(found.values())), tuple(found)
         seen = {field.name: field for part in reversed(self._parts) for field in part.arrow}
-        self.arrow = pa.schema([*seen.values(), *RECORDED])
+        self.arrow = pa.schema([*seen.values(), *recorded_of(sketch)])
 
     def read(self, body: bytes, now: float = 0.0) -> tuple[Design, RowBlock] | None:
         """None: every request is decoded, since the network needs its columns."""
@@ -75,8 +81,10 @@ class NetworkRows(RowEncoder):
         design, columns = effects
         inputs, more = network
         logit, norm = np.zeros(design.rows), np.ones(design.rows)
+        recorded: dict[str, Any] = {}
         if design.rows:
-            information = self._model.network.information(inputs)
+            information = self._model.network.information(inputs, sketch=self._sketch)
             logit, norm = self._model.log_odds(information.logit - inputs.offset), information.norm
-        recorded = {NETWORK: self._model.identity, LOGIT: logit.astype(np.float32), NORM: norm.astype(np.float32)}
+            recorded |= sketch_column(information)
+        recorded |= {NETWORK: self._model.identity, LOGIT: logit.astype(np.float32), NORM: norm.astype(np.float32)}
         return replace(design, offset=design.offset + logit), more | columns | recorded

@@ -21,9 +21,9 @@ def columns_of(model: GLMix) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*key_columns(model.encoder.keys), *model.encoder.features, *deep)))
 
 
-def predictions_of(model: GLMix, recalibrated: bool = False) -> Any:
-    """Schema of the predictions log of a model."""
-    columns = {field.name: field.type for field in rows_of(model).arrow}
+def predictions_of(model: GLMix, recalibrated: bool = False, sketch: int = 0) -> Any:
+    """Schema of the predictions log of a model; `sketch` is the length of the gradient sketches of its network."""
+    columns = {field.name: field.type for field in rows_of(model, sketch).arrow}
     offset, weight = model.schema.offset is not None, model.schema.weight is not None
     return predictions_schema(columns, offset=offset, weight=weight, served=recalibrated)
 

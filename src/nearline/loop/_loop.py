@@ -88,7 +88,8 @@ class Loop:
             opened.callback(self._versions.close)
             entry = self._versions.pointer()
             model = self._versions.load(entry.version)
-            self.storage = Storage.open(folder, predictions_of(model, recalibrate is not None), recording)
+            columns = predictions_of(model, recalibrate is not None, recording.sketch)
+            self.storage = Storage.open(folder, columns, recording)
             opened.callback(self.storage.close)
             self.learner = Learner(
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
@@ -304,7 +305,8 @@ class Loop:
         scorer = Scorer(replica, str(self.learner.version))
         scorer.remap = self.learner.calibration.curve
         self.shown = scorer, self.learner.stale
-        self.live = Live(scorer, rows_of(replica), "served" in self.storage.predictions.schema.names)
+        recorded = self.storage.predictions.schema.names
+        self.live = Live(scorer, rows_of(replica, self.recording.sketch), "served" in recorded)
         self.busiest.clear()
 
     # -- versions -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ The network that is trained for comparison has its own, <version>.shadow.parquet
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nearline.select import from_settings
 from nearline.store import Version
 
 FOLDER, SHADOW = "selection", ".shadow"
@@ -31,8 +33,8 @@ class Choice:
     ----------
     version
         The version that was trained.
-    rule, window, seed
-        Which draw it was in.
+    rule, setting, window, seed
+        Which draw it was in; the setting is the rule with those of its parameters that are not the usual ones.
     fate
         "chosen", "passed over" or "trimmed".
     probability
@@ -51,6 +53,7 @@ class Choice:
     probability: float | None
     weight: float | None
     shadow: bool
+    setting: str = ""
 
 
 class SelectionLog:
@@ -104,4 +107,5 @@ def _choices(path: Path, prediction: int) -> Iterator[Choice]:
         str(_version(path)), row["rule"], row["window"], row["seed"], fate,
         row["prob"][chosen[0]] if chosen and row["prob"] is not None else None,
         sum(row["weight"][k] for k in chosen) if chosen else None, path.name.endswith(f"{SHADOW}.parquet"),
+        str(from_settings(json.loads(row["settings"]))),
     )  # fmt: skip

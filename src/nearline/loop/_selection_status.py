@@ -8,8 +8,8 @@ from typing import Any
 from nearline.store import Version
 
 SHOWN = (
-    "rule", "seen", "chosen", "total_seen", "total_chosen", "effective", "largest_weight", "uniform_share", "kappa",
-    "lag", "held", "trimmed",
+    "rule", "setting", "seen", "chosen", "total_seen", "total_chosen", "effective", "largest_weight",
+    "uniform_share", "kappa", "lag", "held", "trimmed", "unsketched",
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """When a row counts as recorded, and how long it is kept.
+    """When a row counts as recorded, what goes with it, and how long it is kept.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ class Recording:
         Budget of each of the three logs for recent rows in memory; older ones are read from disk.
     retention : float or None
         Sealed segments older than so many seconds are deleted; None keeps everything.
+    sketch : int
+        Length K of the gradient sketch of every prediction of a network, K + 2 bytes; 0 records none.
 
     Raises `ConfigError` for a value out of range.
 
@@ -92,6 +94,7 @@ class Recording:
     segment_rows: int = 1_000_000
     memory_mb: int = 64
     retention: float | None = None
+    sketch: int = 0
 
     def __post_init__(self) -> None:
         _positive(self, "flush")

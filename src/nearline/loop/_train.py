@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearline._errors import NearlineWarning
 from nearline.glmix._links import by_name
 from nearline.loop._offered import Offered
-from nearline.select import Policy, SelectorState
+from nearline.select import Policy, SelectorState, from_settings
 
 if TYPE_CHECKING:
     from nearline.deep import Network
@@ -32,6 +36,8 @@ class Training:
         Of every draw, with the number of its window.
     shadow
         Another policy, whose network is trained beside for comparison.
+    sketch
+        Length of the recorded gradient sketches that are read; 0 reads none.
     """
 
     policy: Policy
@@ -39,6 +45,7 @@ class Training:
     window: int = 10_000
     seed: int = 0
     shadow: Policy | None = None
+    sketch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +67,39 @@ def train(trainee: Trainee, offered: Offered, policy: Policy, training: Training
     ------
     StateError
         A loss is not finite.
+
+    Warns
+    -----
+    NearlineWarning
+        The rule balances gradient sketches, and some examples have none.
     """
     from nearline.deep import Window, retrain
 
-    windows, predictions = [], []
-    for rows, scores in offered.windows(training.window):
-        windows.append(Window(scores, partial(_load, offered, rows)))
-        predictions.append(offered.prediction[rows])
+    predictions: list[Ints] = []
+
+    def windows() -> Iterator[Window]:
+        for rows, scores in offered.windows(training.window):
+            predictions.append(offered.prediction[rows])
+            yield Window(scores, partial(_load, offered, rows))
+
     done = retrain(
-        trainee.network, windows, policy, training.budget, seed=training.seed, first=trainee.windows,
+        trainee.network, windows(), policy, training.budget, seed=training.seed, first=trainee.windows,
         state=trainee.state,
     )  # fmt: skip
     log = done.log_table().append_column("prediction", pa.array(predictions, pa.list_(pa.int64())))
-    return Trainee(done.network, done.state, trainee.windows + len(windows)), log
+    _warn_of_unsketched(log, training.sketch)
+    return Trainee(done.network, done.state, trainee.windows + len(predictions)), log
+
+
+def _warn_of_unsketched(log: pa.Table, length: int) -> None:
+    missing, offered = (int(np.sum(log.column(name).to_numpy())) for name in ("unsketched", "n"))
+    if missing:
+        warnings.warn(
+            f"{missing:,} of {offered:,} examples have no gradient sketch of {length} numbers and were balanced at the "
+            "mean of their window; a service records sketches from its next start with this nearline.toml on",
+            NearlineWarning,
+            stacklevel=3,
+        )
 
 
 def _load(offered: Offered, rows: Ints, index: Ints) -> pa.Table:
@@ -81,11 +108,13 @@ def _load(offered: Offered, rows: Ints, index: Ints) -> pa.Table:
 
 def summary(log: pa.Table) -> dict[str, float | str]:
     """What a log of windows comes to: rows offered and chosen, weights, and how far records were trusted at the end."""
-    totals = {name: float(np.sum(log.column(name).to_numpy())) for name in ("held", "trimmed", "effective")}
+    counts = ("held", "trimmed", "effective", "unsketched")
+    totals = {name: float(np.sum(log.column(name).to_numpy())) for name in counts}
     last = log.slice(log.num_rows - 1).to_pylist()[0]
     largest = max((float(max(weight, default=0.0)) for weight in log.column("weight").to_pylist()), default=0.0)
     return {
-        "rule": last["rule"], "seen": float(np.sum(log.column("rows").to_numpy())),
+        "rule": last["rule"], "setting": str(from_settings(json.loads(last["settings"]))),
+        "seen": float(np.sum(log.column("rows").to_numpy())),
         "chosen": float(np.sum(log.column("b").to_numpy())), "windows": float(log.num_rows), **totals,
         "largest_weight": largest,
         **{name: last[name] for name in ("uniform_share", "kappa", "lag") if not np.isnan(last[name])},

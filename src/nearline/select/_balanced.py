@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nearline.select._pps import auxiliaries
+from nearline.select._pps import auxiliaries, balanced
 from nearline.select._rule import Draw, Rule
 from nearline.select._samplers import cube
 from nearline.select._scores import Floats, Scores
@@ -28,7 +28,7 @@ class Cube(Rule):
     balance: tuple[str, ...] = ("loss",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "balance", tuple(self.balance))
+        object.__setattr__(self, "balance", balanced(self.balance))
 
     def _draw(
         self, scores: Scores, values: Floats, b: int, rng: np.random.Generator, state: SelectorState | None

@@ -36,6 +36,11 @@ class GradMatch(Rule):
     ridge: float = 0.5
     per: Literal["window", "label"] = "window"
 
+    @property
+    def sketched(self) -> bool:
+        """Always."""
+        return True
+
     def _values(self, scores: Scores) -> tuple[Floats, Bools]:
         sketch = scores.column("sketch", "rule 'gradmatch'")
         return np.ones(len(sketch)), ~np.isfinite(sketch).all(axis=1)

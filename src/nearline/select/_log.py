@@ -86,7 +86,7 @@ def log_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     ints, floats = pa.list_(pa.int64()), pa.list_(pa.float64())
     kinds = {"settings": pa.string(), "key": pa.string(), "state": pa.string(), "index": ints, "prob": floats}
     kinds |= {"weight": floats, "trimmed_index": ints, "rule": pa.string(), "alarm": pa.bool_()}
-    whole = ("window", "seed", "budget", "rows", "n", "b", "unknown", "stale", "trimmed", "held")
+    whole = ("window", "seed", "budget", "rows", "n", "b", "unknown", "stale", "trimmed", "held", "unsketched")
     kinds |= {name: pa.int64() for name in whole}
     kinds |= {name: pa.float64() for name in ("uniform_share", "kappa", "gap", "effective", "lag", "age")}
     return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(list(kinds.items())))

@@ -37,7 +37,7 @@ class Policy:
         Classification only: scores above this quantile (0.995, say) count as the quantile. Lowers pi of the extreme
         rows and stays unbiased.
     max_age : float or None
-        Seconds; an older record keeps its place with the window's mean score and loss.
+        Seconds; an older record keeps its place with the window's mean score, loss and sketch.
     max_version_lag : float or None
         Versions behind; likewise.
 
@@ -96,9 +96,18 @@ class Policy:
         """The state after training on `chosen`; see `Selector`."""
         return self.rule.learn(state, chosen, fresh)
 
+    @property
+    def sketched(self) -> bool:
+        """Whether the rule goes by recorded sketches."""
+        return self.rule.sketched
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides, for a log; `from_settings` builds the same."""
         return {**asdict(self), "rule": self.rule.settings()}
+
+    def __str__(self) -> str:
+        """That of the rule, as which the log knows the policy."""
+        return str(self.rule)
 
     @property
     def key(self) -> str:
@@ -126,8 +135,8 @@ class Policy:
     def _weakened(self, scores: Scores, stale: Bools) -> Scores:
         changed: dict[str, Any] = {}
         if stale.any():
-            given = {name: getattr(scores, name) for name in ("loss", "score")}
-            changed = {name: np.where(stale, np.nan, v) for name, v in given.items() if v is not None}
+            given = {name: getattr(scores, name) for name in ("loss", "score", "sketch")}
+            changed = {name: _without(v, stale) for name, v in given.items() if v is not None}
         score = changed.get("score", scores.score)
         if self.clip is not None and score is not None:
             changed["score"] = _clipped(score, self.clip)
@@ -137,6 +146,13 @@ class Policy:
         """Rows that count as unknown only because they are stale."""
         column = getattr(self.rule, "by", self.rule.column)
         return int((stale & np.isfinite(getattr(scores, column))).sum()) if column in ("loss", "score") else 0
+
+
+def _without(values: Floats, rows: Bools) -> Floats:
+    """A copy in which these rows are unknown."""
+    found = values.copy()
+    found[rows] = np.nan
+    return found
 
 
 def _clipped(score: Floats, quantile: float) -> Floats:

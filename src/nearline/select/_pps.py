@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from nearline.select import _cells, _trust
 from nearline.select._inclusion import Mix, mixed
 from nearline.select._rule import Draw, Rule, ranked, relative
 from nearline.select._samplers import cube, pivotal, poisson, systematic
-from nearline.select._scores import Floats, Ints, Scores, known
+from nearline.select._scores import COLUMNS, Floats, Ints, Scores, known
 from nearline.select._selection import Selection
 from nearline.select._state import SelectorState
 
@@ -75,7 +76,7 @@ class Pps(Rule):
     trust: Literal["line", "cells"] = "line"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "balance", tuple(self.balance))
+        object.__setattr__(self, "balance", balanced(self.balance))
         if not 0 <= self.floor <= 1:
             raise ConfigError(f"floor = {self.floor}: the uniform share lambda_0 lies between 0 and 1")
         if self.balance and self.sampler != "cube":
@@ -131,6 +132,20 @@ class Pps(Rule):
             return poisson(pi, rng)
         errors = known(scores.column("error", "order 'signed_error'"))[0] if self.order == "signed_error" else None
         return systematic(pi, rng, None if errors is None else ranked(errors, rng))
+
+
+def balanced(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns to balance, each of them one of `Scores`.
+
+    Raises
+    ------
+    ConfigError
+        One that is not.
+    """
+    for name in names:
+        if name not in COLUMNS:
+            raise ConfigError(f"balance: Scores has no column {name!r}; it has {', '.join(COLUMNS)}")
+    return tuple(names)
 
 
 def auxiliaries(scores: Scores, names: tuple[str, ...]) -> Floats:

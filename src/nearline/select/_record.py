@@ -111,7 +111,8 @@ def to_bytes(sketch: Any) -> tuple[NDArray[np.int8], Floats]:
     array([[127, -64]], dtype=int8)
     """
     t = np.asarray(sketch, dtype=np.float64)
-    scale = (np.abs(t).max(axis=1) / SKETCH_LEVELS).astype(np.float16).astype(np.float64)
+    with np.errstate(over="ignore"):  # an infinite scale says that there is no sketch
+        scale = (np.abs(t).max(axis=1) / SKETCH_LEVELS).astype(np.float16).astype(np.float64)
     steps = t / np.where(scale > 0, scale, 1.0)[:, None]
     return np.clip(np.rint(steps), -SKETCH_LEVELS, SKETCH_LEVELS).astype(np.int8), scale
 

@@ -49,7 +49,7 @@ def rule_class(name: str) -> type[Rule]:
         No rule has that name.
     """
     if name not in _RULES:
-        raise ConfigError(f"select = {name!r}: no such rule; there are {', '.join(names())}")
+        raise ConfigError(f"no rule is called {name!r}; there are {', '.join(names())}")
     return _RULES[name]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,12 +55,24 @@ class Rule(ABC):
             draw = Draw(np.arange(n), np.ones(n), recorded=relative(values))
         else:
             draw = self._draw(scores, values, b, rng, state)
-        return _selection(self.name, scores, draw, after, unknown)
+        facts = {"unknown": int(unknown.sum()), "unsketched": _unsketched(scores) if self.sketched else 0}
+        return _selection(self.name, scores, draw, after, facts)
 
     def learn(self, state: SelectorState, chosen: Selection, fresh: Any) -> SelectorState:
         """The state after training on `chosen`; rules without memory of fresh scores return it as it is."""
         del chosen, fresh
         return state
+
+    @property
+    def sketched(self) -> bool:
+        """Whether the rule goes by the column `sketch` of `Scores`, which must then have been recorded."""
+        return "sketch" in getattr(self, "balance", ())
+
+    def __str__(self) -> str:
+        """The name, and those parameters that differ from what they are by default."""
+        given = ((f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default)
+        changed = ", ".join(f"{name}={json.dumps(value)}" for name, value in given)
+        return f"{self.name}({changed})" if changed else self.name
 
     def settings(self) -> dict[str, Any]:
         """The rule's name and parameters: enough for `by_name`, and for a log."""
@@ -106,7 +118,12 @@ def ranked(values: Floats, rng: np.random.Generator) -> Ints:
     return order[ascending(values[order])]
 
 
-def _selection(name: str, scores: Scores, draw: Draw, state: SelectorState, unknown: Any) -> Selection:
+def _unsketched(scores: Scores) -> int:
+    """Rows whose sketch was not recorded."""
+    return 0 if scores.sketch is None else int((~np.isfinite(scores.sketch).all(axis=1)).sum())
+
+
+def _selection(name: str, scores: Scores, draw: Draw, state: SelectorState, counts: dict[str, int]) -> Selection:
     n, b = len(scores), len(draw.index)
     order = np.argsort(draw.index, kind="stable")
     index = draw.index[order]
@@ -114,7 +131,7 @@ def _selection(name: str, scores: Scores, draw: Draw, state: SelectorState, unkn
     facts = {
         "gap": gap(scores.loss, index, weight),
         "effective": effective_size(weight),
-        "unknown": int(unknown.sum()),
+        **counts,
         "lag": _median(scores.lag),
         "age": _median(scores.age),
     }

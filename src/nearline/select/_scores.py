@@ -114,6 +114,10 @@ class Scores:
         return replace(self, **{name: change(value) for name, value in self._given()})
 
 
+COLUMNS = tuple(field.name for field in fields(Scores))
+"""Names of the columns."""
+
+
 def known(values: Floats, floor: float = -np.inf) -> tuple[Floats, Bools]:
     """Values with the unknown ones (NaN, infinite, below `floor`) at the mean of the others, and which were unknown.
 

@@ -72,6 +72,8 @@ class Report:
         Medians over the window; NaN where not recorded.
     alarm : bool
         Trimming met a group too large to be noise: the world may have changed.
+    unsketched : int
+        Rows without the sketch that the rule goes by: they count as the window's mean sketch.
     """
 
     rule: str
@@ -88,6 +90,7 @@ class Report:
     lag: float = float("nan")
     age: float = float("nan")
     alarm: bool = False
+    unsketched: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ export function selection({ selection: s }) {
   }, (row, rule) => {
     const [name, ...cells] = row.children;
     name.firstChild.className = rule.role === "trained" ? "key live" : "key stale";
-    say(name.lastChild, `${rule.rule}${rule.role === "trained" ? "" : " (for comparison)"}`);
+    say(name.lastChild, `${rule.setting ?? rule.rule}${rule.role === "trained" ? "" : " (for comparison)"}`);
     const share = rule.total_seen > 0 ? rule.total_chosen / rule.total_seen : null;
     const told = [
       count(rule.total_seen), `${count(rule.total_chosen)} (${percent(share)})`, count(Math.round(rule.effective)),
