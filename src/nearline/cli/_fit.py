@@ -20,7 +20,7 @@ from nearline.deep import NetworkGLMix
 from nearline.glmix import GLMix
 from nearline.glmix._links import by_name
 from nearline.loop import Committed, History
-from nearline.store import Registry, Version
+from nearline.store import Record, Registry, Version
 
 On = Literal["data", "ledger", "both"]
 
@@ -35,13 +35,13 @@ def run(file: Path, why: str, publish: bool, as_object: bool, on: On | None = No
 
 def make(
     config: Config, why: str, publish: bool, quiet: bool, on: On | None = None, cutoff: int | None = None
-) -> tuple[Candidate, tuple[str, ...] | None]:
+) -> tuple[Record, tuple[str, ...] | None]:
     """The next whole version, registered and, unless the gate refuses it, published; with the gate's reasons."""
     with _training.registry_of(config) as registry:
         live = registry.live()
         with _progress.phases(quiet) as say:
-            made = candidate(config, registry, say, on or config.tables.fit.on, cutoff)
-        _training.keep(config, registry, made, "fit", why)
+            found = candidate(config, registry, say, on or config.tables.fit.on, cutoff)
+        made = _training.keep(config, registry, found, "fit", why)
         if not publish:
             return made, None
         before = None if live is None else live.version

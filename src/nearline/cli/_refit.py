@@ -22,8 +22,8 @@ def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
         live = _training.live_version(registry, file)
         with _progress.phases(as_object) as say:
             say("re-fitting", 0.0)
-            made = candidate(config, registry, live)
-        _training.keep(config, registry, made, "refit", why)
+            found = candidate(config, registry, live)
+        made = _training.keep(config, registry, found, "refit", why)
         reasons = None
         if publish and config.tables.refit.publish:
             reasons = _training.publish(config, registry, made.version, "refit", why, live.version, as_object)

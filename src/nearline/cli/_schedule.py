@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from nearline._errors import NearlineError
+from nearline.loop import was_left
 from nearline.loop._examples import SCHEMA as EXAMPLES
 from nearline.store import Log, Registry, Version
 
@@ -108,7 +109,8 @@ class Refits:
 
 
 class Trainings(Refits):
-    """Trains the network when the newest global version is older than `every` seconds, or enough examples came.
+    """Trains the network when the newest global version is older than `every` seconds, or enough examples came; and,
+    once, when a training was killed before it came to its end.
 
     Parameters
     ----------
@@ -128,6 +130,9 @@ class Trainings(Refits):
         self._examples, self._seen = examples, 0
 
     def _due(self, now: float) -> bool:
+        left = was_left(self._folder)
+        if left is not None and left > self._tried:
+            return True
         return super()._due(now) or (self._examples is not None and self._came() >= self._examples)
 
     def _came(self) -> int:

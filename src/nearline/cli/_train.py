@@ -20,6 +20,7 @@ from nearline.loop import (
     Offered,
     SelectionLog,
     Trainee,
+    Unfinished,
     following,
     quality,
     refit,
@@ -35,26 +36,47 @@ TRAINED, SHADOW = "trained", "shadow"
 
 
 def run(file: Path, why: str, publish: bool, as_object: bool) -> None:
-    """Train, register the next global version, and publish it if the gate lets it."""
+    """Train, register the next global version, and publish it if the gate lets it; or do what is left of that where
+    the last training was killed after it had registered its version.
+    """
     config = configs.load(file)
     _training.confine(config)
-    with _training.registry_of(config) as registry:
+    with _training.registry_of(config) as registry, Unfinished(registry.folder) as work:
         live = _training.live_version(registry, file)
-        with _progress.phases(as_object) as say:
-            made, logs = candidate(config, registry, live, say)
-        _training.keep(config, registry, made, "train", why)
-        for role, log in logs.items():
-            SelectionLog(registry.folder).write(made.version, log, shadow=role == SHADOW)
-        reasons = None
-        if publish and config.tables.deep.publish:
-            reasons = _training.publish(config, registry, made.version, "train", why, live.version, as_object)
+        made, began = _left(registry, work, live) or _made(config, registry, work, live, why, as_object)
+        reasons: tuple[str, ...] | None = () if live.version.whole == made.version.whole else None
+        if reasons is None and publish and config.tables.deep.publish:
+            reasons = _training.publish(config, registry, made.version, "train", why, began, as_object)
     _training.conclude(made, reasons, file, as_object)
 
 
-def candidate(
-    config: Config, registry: Registry, live: Record, say: _progress.Say
-) -> tuple[Candidate, dict[str, pa.Table]]:
-    """The live line's global version, its network trained on what came since; and the logs of what was chosen."""
+def _left(registry: Registry, work: Unfinished, live: Record) -> tuple[Record, Version] | None:
+    """What a training that was killed had registered, where it is not decided yet what becomes of it; and what was
+    live when it began.
+    """
+    if (left := work.left()) is None:
+        return None
+    made = next((record for record in registry.versions() if record.version == left.version), None)
+    published = any(one.action == "publish" and one.version == left.version for one in registry.history())
+    rolled_back = published and live.version.whole != left.version.whole
+    if made is None or made.who != "train" or rolled_back:
+        return None
+    SelectionLog(registry.folder).collect(registry)
+    return made, left.live
+
+
+def _made(
+    config: Config, registry: Registry, work: Unfinished, live: Record, why: str, quiet: bool
+) -> tuple[Record, Version]:
+    """The trained version, registered; and what is live."""
+    with _progress.phases(quiet) as say:
+        found = candidate(config, registry, live, say)
+    work.mark(found.version, live.version)
+    return _training.keep(config, registry, found, "train", why), live.version
+
+
+def candidate(config: Config, registry: Registry, live: Record, say: _progress.Say) -> Candidate:
+    """The live line's global version, its network trained on what came since."""
     whole, network = registry.record(Version(live.version.whole)), config.tables.fixed.network
     folder = registry.path(whole.version)
     base = load_model(folder, device="cpu" if network is None else network.device)
@@ -86,8 +108,8 @@ def candidate(
     version = Version(1 + max(record.version.whole for record in registry.versions()))
     metrics = {"events": float(found.events), "loss": found.loss, **_numbers(about[TRAINED])}
     also = {role: trainee.network for role, (trainee, _) in runs.items() if role == SHADOW}
-    made = Candidate(found.model, version, start, end, metrics, {"selection": about}, whole.version, also)
-    return made, {role: log for role, (_, log) in runs.items()}
+    logs = {role == SHADOW: log for role, (_, log) in runs.items()}
+    return Candidate(found.model, version, start, end, metrics, {"selection": about}, whole.version, also, logs)
 
 
 def _line(registry: Registry, whole: Record) -> frozenset[int]:

@@ -20,7 +20,7 @@ from nearline.cli import _gate, _own
 from nearline.config import Config
 from nearline.deep import load_model
 from nearline.glmix import GLMix
-from nearline.loop import Committed, History
+from nearline.loop import Committed, History, SelectionLog
 from nearline.loop._versions import TRAINING
 from nearline.store import Record, Registry, Version
 
@@ -41,6 +41,8 @@ class Candidate:
         What it was trained with, for people.
     also
         What is saved in the version's folder beside the model, by name.
+    logs
+        What was chosen to train the network (False), and the one for comparison (True).
     """
 
     model: GLMix
@@ -51,6 +53,7 @@ class Candidate:
     settings: Mapping[str, Any]
     parent: Version | None = None
     also: Mapping[str, Any] = field(default_factory=dict)
+    logs: Mapping[bool, Any] = field(default_factory=dict)
 
 
 def confine(config: Config) -> None:
@@ -104,18 +107,22 @@ def cutoff_of(config: Config, history: History, committed: Committed) -> int:
     return next((start for start, stop in committed.copies if start < position < stop), position)
 
 
-def keep(config: Config, registry: Registry, made: Candidate, who: str, why: str) -> None:
-    """Register a candidate, with the positions that it has learned up to and what it was trained with."""
+def keep(config: Config, registry: Registry, made: Candidate, who: str, why: str) -> Record:
+    """Register a candidate, with the positions that it has learned up to and what it was trained with and on."""
     staged = made.model.save(registry.stage())
     for name, part in made.also.items():
         part.save(staged / name)
+    for shadow, log in made.logs.items():
+        SelectionLog.stage(staged, log, shadow)
     positions = {"start": made.start, "examples": made.cutoff}
     about = {"version": str(made.version), "positions": positions, "metrics": made.metrics, **made.settings}
     (staged / TRAINING).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
-    registry.register(
+    record = registry.register(
         staged, made.version, who=who, why=why, parent=made.parent, metrics=made.metrics, positions=positions,
         config=config.digest(),
     )  # fmt: skip
+    SelectionLog(registry.folder).collect(registry)
+    return record
 
 
 def publish(
@@ -157,18 +164,23 @@ def _line(version: Version | None) -> tuple[int, int] | None:
     return None if version is None else (version.whole, version.batch)
 
 
-def conclude(made: Candidate, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:
+def conclude(made: Record, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:
     """Say what came of it, and end the command: with status 1 where the gate refused."""
     report(made, reasons, file, as_object)
     if reasons:
         sys.exit(1)
 
 
-def report(made: Candidate, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:
+def report(made: Record, reasons: tuple[str, ...] | None, file: Path, as_object: bool) -> None:
     """Say what came of it; `reasons` None where it was not to be published."""
     published = reasons == ()
     if as_object:
-        found = {"version": str(made.version), "published": published, **made.metrics, "cutoff": made.cutoff}
+        found = {
+            "version": str(made.version),
+            "published": published,
+            **made.metrics,
+            "cutoff": made.positions["examples"],
+        }
         print(msgspec.json.encode(found | ({"refused": reasons} if reasons else {})).decode())
         return
     console = Console(markup=False, highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ def run(file: Path, prediction: str, as_object: bool) -> None:
     folder = config.running().folder
     with _training.registry_of(config) as registry:
         model = _training.live_model(registry, file)
+        SelectionLog(folder).collect(registry)
     with History(folder, model) as ledger:
         position, refused = Runs(folder / "ledger" / "runs.jsonl").resolve(
             [prediction], first=ledger.span[0], end=ledger.span[1]

@@ -11,6 +11,7 @@ from nearline.loop._selection_log import Choice, SelectionLog
 from nearline.loop._settings import Pace, Recording
 from nearline.loop._train import Trainee, Training, following, quality, summary, train
 from nearline.loop._trial import Cost, Gating
+from nearline.loop._unfinished import Unfinished, was_left
 
 __all__ = [
     "Audit",
@@ -28,6 +29,7 @@ __all__ = [
     "SelectionLog",
     "Trainee",
     "Training",
+    "Unfinished",
     "audit",
     "compare",
     "following",
@@ -38,4 +40,5 @@ __all__ = [
     "replay",
     "summary",
     "train",
+    "was_left",
 ]

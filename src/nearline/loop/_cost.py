@@ -42,5 +42,10 @@ def latencies(models: Sequence[GLMix], taken: pa.Table, clock: Callable[[], floa
 
 
 def size(folder: Path) -> float:
-    """Bytes of a saved model."""
-    return float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    """Bytes of a saved model, without what a training keeps with it: its log, and a network for comparison."""
+    kept = (path for path in folder.rglob("*") if path.is_file() and not _kept_beside(path.relative_to(folder)))
+    return float(sum(path.stat().st_size for path in kept))
+
+
+def _kept_beside(path: Path) -> bool:
+    return path.parts[0] in ("training.json", "shadow") or path.suffix == ".parquet"

@@ -4,13 +4,15 @@
     index, prob, weight   which of them were chosen, with what probability and weight
     rule, settings, seed, state, uniform_share, kappa, …   enough to make the choice again
 
-The network that is trained for comparison has its own, <version>.shadow.parquet.
+The network that is trained for comparison has its own, <version>.shadow.parquet. A log is registered with its version,
+in the version's folder: both are there, or neither. From there it is copied to where it outlives that folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nearline.select import from_settings
-from nearline.store import Version
+from nearline.store import Registry, Version
+from nearline.store._folder import sync, sync_folder
 
 FOLDER, SHADOW = "selection", ".shadow"
 
@@ -66,16 +69,19 @@ class SelectionLog:
         """Where the log of a version's training is."""
         return self.folder / f"{version}{SHADOW if shadow else ''}.parquet"
 
-    def write(self, version: Version, log: pa.Table, shadow: bool = False) -> None:
-        """Keep the log of a version's training: whole, or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(version, shadow)
-        aside = path.with_suffix(".new")
-        with aside.open("wb") as file:
-            pq.write_table(log, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+    @staticmethod
+    def stage(folder: Path, log: pa.Table, shadow: bool = False) -> None:
+        """Write the log of a training into the folder that is to be registered as its version."""
+        pq.write_table(log, folder / _staged(shadow), compression="zstd")
+
+    def collect(self, registry: Registry) -> None:
+        """Copy the logs of registered versions out of their folders; what is here already stays as it is."""
+        for record in registry.versions():
+            for shadow in (False, True):
+                source, target = record.folder / _staged(shadow), self.path(record.version, shadow)
+                if source.exists() and not target.exists():
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    _copy(source, target)
 
     def read(self, version: Version, shadow: bool = False) -> pa.Table:
         """The log of a version's training, whose rows `select.replay` takes."""
@@ -87,6 +93,19 @@ class SelectionLog:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"), key=lambda path: (_version(path), path.name))
+
+
+def _staged(shadow: bool) -> str:
+    return f"{FOLDER}{SHADOW if shadow else ''}.parquet"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole, or not at all; the service and a training may both be at it."""
+    aside = target.with_suffix(f".{os.getpid()}")
+    shutil.copyfile(source, aside)
+    sync(aside)
+    aside.replace(target)
+    sync_folder(target.parent)
 
 
 def _version(path: Path) -> Version:

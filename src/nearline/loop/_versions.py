@@ -12,6 +12,7 @@ import msgspec
 from nearline._errors import ConfigError, StateError
 from nearline.deep import NetworkGLMix, load_model
 from nearline.glmix import GLMix
+from nearline.loop._selection_log import SelectionLog
 from nearline.store import Change, Record, Registry, Version
 
 HISTORY = 20
@@ -114,7 +115,8 @@ class Versions:
         return self._registry.rollback(to, who=who, why=why, expected=expected)
 
     def retain(self, *also: Version) -> None:
-        """Prune old versions; what is live, its base and `also` stay."""
+        """Prune old versions; what is live, its base and `also` stay, and so does what trainings chose."""
+        SelectionLog(self.folder).collect(self._registry)
         self._registry.retain(self.keep, who="learner", why="old versions", also=also)
 
     def summary(self, live: str) -> dict[str, Any]:
