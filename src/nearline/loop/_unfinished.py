@@ -13,6 +13,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from types import TracebackType
 
 import msgspec
@@ -21,7 +22,7 @@ from nearline._errors import StateError
 from nearline.store import Version
 from nearline.store._folder import remove, written_aside
 
-FOLDER = "training"
+FOLDER, PAUSE_SECONDS = "training", 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Unfinished:
     def __enter__(self) -> Unfinished:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if not _locked(self._handle):
+        if not _locked(self._handle, tries=10):  # whoever looks (`was_left`) holds it for a moment
             os.close(self._handle)
             raise StateError(
                 f"{self._folder.parent}: another training is at work; wait for it, or end it (what it made is kept)"
@@ -99,9 +100,11 @@ def was_left(folder: Path) -> float | None:
         os.close(handle)
 
 
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _locked(handle: int, tries: int = 1) -> bool:
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            sleep(PAUSE_SECONDS if left else 0.0)
+    return False
