@@ -60,15 +60,17 @@ def test_what_is_recorded_is_the_sketch_of_a_forward_pass_that_is_not_made_again
 
 
 def test_it_costs_its_bytes_and_is_a_column_of_the_ledger(tmp_path: Path) -> None:
-    file = served(tmp_path, BALANCED, 100)
+    file = served(tmp_path, BALANCED + "\n[ledger]\nsegment_rows = 60\n", 150)
+    (_, before), *_ = offered(file, 16, 150).windows(150)
     with Talk(file) as talk:
         log = talk.loop.storage.predictions
         assert log.schema.field("network_sketch_16").type == pa.binary(18)
         column = log.read(0).column("network_sketch_16")
-        assert (len(column), column.null_count) == (100, 0)
-        log.seal()  # to Parquet and back
-    with Talk(file) as talk:
-        assert talk.loop.storage.predictions.read(0).column("network_sketch_16").equals(column)
+        assert (len(column), column.null_count) == (150, 0)
+        log.seal()
+    assert list((tmp_path / "state" / "ledger" / "predictions").glob("*.parquet"))
+    (_, after), *_ = offered(file, 16, 150).windows(150)
+    assert np.array_equal(before.sketch, after.sketch)
 
 
 def test_draws_balance_the_sketch_and_the_log_repeats_them(tmp_path: Path) -> None:
