@@ -300,19 +300,24 @@ def plain(values: Any) -> list[Any]:
 
 def assert_read_alike(served: RowEncoder, body: bytes) -> bool:
     """Whether a body is read; it then has to decode, and to come to the same."""
-    got = served.read(body, now=7.0)
-    if got is None:
+    read = served.read([body], now=7.0)
+    if read is None:
         return False
+    assert read.ends == [read.design.rows]
+    assert_same_as_decoded(served, body, read.design, read.block)
+    return True
+
+
+def assert_same_as_decoded(served: RowEncoder, body: bytes, got: Any, block: Any) -> None:
     body_type = msgspec.defstruct("Body", [("rows", list[served.Row])], forbid_unknown_fields=True)  # type: ignore
     design, columns = served.encode(msgspec.json.decode(body, type=body_type).rows, now=7.0)  # type: ignore
     for name in ("indptr", "indices", "values", "label", "weight", "offset", "time"):
-        np.testing.assert_array_equal(getattr(got[0], name), getattr(design, name), err_msg=name)
-        assert getattr(got[0], name).dtype == getattr(design, name).dtype
-    assert (got[0].unseen, got[0].without_slot) == (design.unseen, design.without_slot) == (0, None)
+        np.testing.assert_array_equal(getattr(got, name), getattr(design, name), err_msg=name)
+        assert getattr(got, name).dtype == getattr(design, name).dtype
+    assert (got.unseen, got.without_slot) == (design.unseen, design.without_slot) == (0, None)
     for key in READ_KEYS:
-        np.testing.assert_array_equal(got[0].entities[key], design.entities[key])
-    assert {name: plain(values) for name, values in got[1].items()} == {n: plain(v) for n, v in columns.items()}
-    return True
+        np.testing.assert_array_equal(got.entities[key], design.entities[key])
+    assert {name: plain(values) for name, values in block.items()} == {n: plain(v) for n, v in columns.items()}
 
 
 @settings(max_examples=200, deadline=None)
@@ -383,7 +388,7 @@ def test_numbers_are_read_to_the_last_bit(text: str) -> None:
 
 def test_what_is_no_column_for_the_reader_is_decoded() -> None:
     served = RowEncoder(learned([]))
-    assert served.read(b'{"rows":[{"user":"u","group":0,"o":0}]}') is None
+    assert served.read([b'{"rows":[{"user":"u","group":0,"o":0}]}']) is None
 
 
 @pytest.mark.parametrize("n", [127, 128, 129, 400])
@@ -395,3 +400,53 @@ def test_more_rows_than_there_is_room_for_at_first_are_read(n: int) -> None:
     encoder.encode(table([nothing | first, nothing, *rows]), grow=True)
     for separators in ((",", ":"), (", ", ": ")):
         assert assert_read_alike(RowEncoder(encoder), json.dumps({"rows": rows}, separators=separators).encode())
+
+
+KNOWN = {"user": "u", "group": 0, "o": 0.25, "gender": "a", "age": 1, "tags": "a|b", "free": 1.5, "x": 2.0}
+UNUSUAL = [b"", b"{", b'{"rows":[]}', b'{"rows":[{"user":"u","group":0,"o":0.5,"gender":"never seen"}]}', b"\xff",
+           json.dumps({"rows": [KNOWN] * 9}).encode(), b'{"rows":[{"user":"u","group":0,"o":0.5},{"user":"u"}]}',
+           b'{"rows":[{"user":"u","group":0,"o":0.5,"gender":"a"}],"sample":true}']  # fmt: skip
+usual_row = st.fixed_dictionaries(
+    {"user": words, "group": st.integers(-2, 2), "o": st.sampled_from([0.0, -1.5, 0.25])},
+    optional={"gender": st.sampled_from(["a", None]), "age": st.just(1), "tags": st.sampled_from(["a|b", "b|", ""]),
+              "x": st.integers(-9, 9).map(float)},
+).filter(lambda row: "\\" not in json.dumps(row["user"]))  # fmt: skip
+
+
+def body_of(rows: list[dict[str, Any]]) -> bytes:
+    known = {"gender": "a", "age": 1, "tags": "a", "free": 0.5, "x": 0.0}
+    return json.dumps({"rows": [known | row for row in rows]}, ensure_ascii=False).encode()
+
+
+usual_body = st.lists(usual_row, min_size=1, max_size=8).map(body_of)
+
+
+@settings(max_examples=200, deadline=None)
+@given(bodies=st.lists(usual_body | st.sampled_from(UNUSUAL), min_size=1, max_size=12))
+def test_many_bodies_are_read_as_each_alone_and_unusual_ones_leave_nothing_behind(bodies: list[bytes]) -> None:
+    served = MANY
+    read, usual = served.read(bodies, now=7.0, most=8), [body for body in bodies if body not in UNUSUAL]
+    if read is None:
+        assert not usual
+        return
+    assert [end >= 0 for end in read.ends] == [body not in UNUSUAL for body in bodies]
+    first = 0
+    for body, end in zip(usual, [end for end in read.ends if end >= 0]):
+        alone = served.read([body], now=7.0)
+        assert alone is not None
+        assert alone.design.rows == end - first
+        part = read.design.take(first, end)
+        for name in ("indptr", "indices", "values", "weight", "offset", "time"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(alone.design, name), err_msg=name)
+        for key in READ_KEYS:
+            np.testing.assert_array_equal(part.entities[key] < 0, alone.design.entities[key] < 0)
+        for name, values in alone.block.items():
+            assert plain(read.block[name])[first:end] == plain(values), name
+        first = end
+    assert first == read.block.n == read.design.rows
+    fresh = served.read(usual, now=7.0)
+    assert fresh is not None
+    np.testing.assert_array_equal(read.block.totals, fresh.block.totals)
+
+
+MANY = reading([{"user": "u", "group": 0, "gender": None, "age": 1, "tags": "", "x": 2.5}])

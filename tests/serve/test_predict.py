@@ -70,7 +70,7 @@ class Kept:
     """Keeps what is handed over to a recorder."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder, self.parts = recorder, list[Any]()
+        self.recorder, self.parts, self.max_rows = recorder, list[Any](), recorder.max_rows
 
     def submit(self, n: int, columns: Any, done: Any) -> int:
         self.parts.append((n, columns))
@@ -87,6 +87,32 @@ def test_what_usual_requests_hand_over_is_laid_out_without_arrow(client: Any, se
     packed = Packer(log.schema, {"prediction_id": service.run.column}).pack(0, kept.parts)
     assert packed is not None
     assert pa.Table.from_batches([packed.batch]).equals(log.read(0))
+
+
+def test_requests_that_come_together_are_recorded_as_one_and_answered_apart(
+    client: Any, service: Any, row: Any
+) -> None:
+    service.predictions = kept = Kept(recorder := service.predictions)
+    known = row | {"tags": "red"}
+    bodies: list[Any] = [
+        {"rows": [known] * 2}, {"rows": [known | {"country": "never seen"}]}, {"rows": [known | {"price": "x"}]},
+        {"rows": [known | {"member": 3}]}, {"rows": []}, {"rows": [known], "explain": True},
+        {"rows": [known | {"time": service.now() + 1e9}]},
+    ]  # fmt: skip
+    answers = client.all([("POST", "/predict", {"json": body}) for body in bodies[:6]])
+    service.predictions = recorder
+    assert [answer.status_code for answer in answers] == [200, 200, 422, 200, 200, 200]
+    assert [len(answer.json().get("predictions", ())) for answer in answers] == [2, 1, 0, 1, 0, 1]
+    assert kept.parts[0][0] == 3
+    alone = [client.all([("POST", "/predict", {"json": body})])[0].json() for body in bodies[:6]]
+    for answer, own in zip(answers, alone):
+        assert [p["probability"] for p in answer.json().get("predictions", ())] == [
+            p["probability"] for p in own.get("predictions", ())
+        ]
+    mixed = client.all([("POST", "/predict", {"json": body}) for body in (bodies[0], bodies[6], bodies[3])])
+    assert [answer.status_code for answer in mixed] == [200, 422, 200]
+    ids = [p["prediction_id"] for a in [*answers, *mixed] for p in a.json().get("predictions", ())]
+    assert len(set(ids)) == len(ids) == 8
 
 
 def test_ids_count_on_over_requests(client: Any, row: Any) -> None:

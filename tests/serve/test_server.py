@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -92,6 +93,17 @@ def test_broken_http_does_not_hurt_the_next_request(service: Any, row: Any) -> N
         chunked = head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n"
         assert b'"malformed"' in send(url, chunked)
         assert httpx.post(url + "/predict", json={"rows": [row]}).status_code == 200
+    assert service.predictions_log.end == 1
+
+
+def test_a_client_that_sends_no_more_is_answered(service: Any, row: Any) -> None:
+    body = json.dumps({"rows": [row]}).encode()
+    asked = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with running(service) as (_, url):
+        answer = send(url, asked % len(body) + body)  # and is told that nothing more comes
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"]}")
+    assert b"connection: close" in answer.lower()
     assert service.predictions_log.end == 1
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from nearline._errors import DataError
 from nearline.deep._network_glmix import NetworkGLMix
 from nearline.deep._recorded import LOGIT, NETWORK, NORM, recorded_of, sketch_column
-from nearline.features import Design, RowBlock, RowEncoder
+from nearline.features import Design, RowEncoder
 from nearline.features._row_reader import RowReader
 from nearline.features._row_types import fields, row_type
 from nearline.glmix import GLMix
@@ -49,7 +49,7 @@ class NetworkRows(RowEncoder):
         seen = {field.name: field for part in reversed(self._parts) for field in part.arrow}
         self.arrow = pa.schema([*seen.values(), *recorded_of(sketch)])
 
-    def read(self, body: bytes, now: float = 0.0) -> tuple[Design, RowBlock] | None:
+    def read(self, bodies: Sequence[bytes], now: float = 0.0, most: int = 0) -> None:
         """None: every request is decoded, since the network needs its columns."""
         return None
 

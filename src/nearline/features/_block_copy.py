@@ -2,9 +2,8 @@
 
 Found on disk by this file's text alone: who changes `_str_index` must clear `__pycache__`.
 
-A group's rows come from another core's cache, so `copy_blocks` gives up Python's lock; the others keep it, as every
-kernel that serves does: to have it back from a busy event loop takes a switch interval. NumPy gives it up for anything
-longer than 500 numbers.
+A group's rows come from another core's cache, so `copy_blocks` gives up Python's lock; the others keep it: to have it
+back from a busy event loop takes a switch interval. NumPy gives it up for anything longer than 500 numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit
 
-from nearline.features._str_index import LEAF, PAD, compiled_inline, copy, put_word, tail, word
-
-UNHELD: Any = LEAF | {"nogil": True}
+from nearline.features._str_index import LEAF, PAD, UNHELD, compiled_inline, copy, put_word, tail, word
 
 KIND, OUT = 0, 1
 """Columns of the fields."""

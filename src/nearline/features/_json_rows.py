@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from nearline.features._decimal import UNDECIDED, integer, number
-from nearline.features._str_index import LEAF, PAD, byte, equal, find, trailing_zeros, word
+from nearline.features._str_index import LEAF, PAD, UNHELD, byte, equal, trailing_zeros, word
 
 UNREAD, CROWDED = -1, -2
 NUMBER, INTEGER, STRING = 0, 1, 2
@@ -95,10 +95,11 @@ def field_at(text: Any, at: int, fields: Any, names: Any, guess: int) -> Any:
 
 @njit(**LEAF)
 def read(
-    text: Any, head: Any, null: Any, fields: Any, names: Any, wide: Any, exact: Any, numbers: Any, integers: Any,
-    given: Any, spans: Any, totals: Any, value: Any, whole: Any,
+    text: Any, start: int, stop: int, head: Any, null: Any, fields: Any, names: Any, wide: Any, exact: Any,
+    numbers: Any, integers: Any, given: Any, spans: Any, totals: Any, n: int, value: Any, whole: Any,
 ) -> Any:  # fmt: skip
-    """Read all rows; how many there are, UNREAD, or CROWDED where room is short. PAD zero bytes end the text.
+    """Read all rows of the body text[start:stop] behind n others; how many there are then, UNREAD, or CROWDED where
+    room is short. PAD zero bytes follow the body.
 
     numbers and integers are (fields of the kind, most rows), `given` says which integers are there, spans is (string
     fields, most rows, 2): where a string starts and its size, −1 for null or absent; absent numbers are NaN. To totals
@@ -106,7 +107,7 @@ def read(
     are. value and whole are room for two floats and one integer.
     """
     F, most = fields.shape[0], spans.shape[1]
-    at = skip(text, 0)
+    at = skip(text, start)
     if byte(text, at) != OPEN:
         return UNREAD
     at = skip(text, at + 1)
@@ -118,7 +119,7 @@ def read(
     at = skip(text, at + 1)
     if byte(text, at) != OPEN_LIST:
         return UNREAD
-    at, n, all_required = skip(text, at + 1), 0, np.uint64(0)
+    at, all_required = skip(text, at + 1), np.uint64(0)
     for f in range(F):
         if fields[f, REQUIRED] == 1:
             all_required |= np.uint64(1) << np.uint64(f)
@@ -157,13 +158,13 @@ def read(
             else:
                 if byte(text, at) != QUOTE:
                     return UNREAD
-                stop = string(text, at + 1)
-                if stop < 0:
+                close = string(text, at + 1)
+                if close < 0:
                     return UNREAD
-                spans[out, n, 0], spans[out, n, 1] = at + 1, stop - at - 1
-                totals[out, 0] += stop - at - 1
+                spans[out, n, 0], spans[out, n, 1] = at + 1, close - at - 1
+                totals[out, 0] += close - at - 1
                 totals[out, 1] += 1
-                at = stop + 1
+                at = close + 1
             seen |= np.uint64(1) << np.uint64(f)
             guess = f + 1 if f + 1 < F else 0
             at = skip(text, at)
@@ -185,84 +186,41 @@ def read(
     if byte(text, at) != CLOSE:
         return UNREAD
     at = skip(text, at + 1)
-    return n if at == text.shape[0] - PAD else UNREAD
-
-
-PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3
-"""Kinds of feature columns: a string's level; a number; the parts of a string; an integer's level."""
-HOW, FROM, COLUMN, SLOT, MISSING, SEPARATOR = 0, 1, 2, 3, 4, 5
-"""Columns of the features: FROM is a row of the output, COLUMN the index's column, SLOT and MISSING slots or −1."""
+    return n if at == stop else UNREAD
 
 
 @njit(**LEAF)
-def lay_out(
-    features: Any, center: Any, scale: Any, numbers: Any, slots: Any, text: Any, spans: Any, table: Any, entries: Any,
-    arena: Any, n: int, indptr: Any, indices: Any, values: Any,
-) -> Any:  # fmt: skip
-    """Rows of a design, the intercept first; how many entries, or UNREAD where a value has no slot or is not finite."""
-    end = 0
-    for i in range(n):
-        indptr[i] = end
-        indices[end], values[end] = 0, 1.0
-        end += 1
-        for c in range(features.shape[0]):
-            how, source, missing = features[c, HOW], features[c, FROM], features[c, MISSING]
-            slot, x = missing, 1.0
-            if how == SCALED:
-                if not np.isnan(numbers[source, i]):
-                    slot, x = features[c, SLOT], (numbers[source, i] - center[c]) / scale[c]
-                    if not np.isfinite(x):
-                        return UNREAD
-            elif how == COUNTED:
-                slot = slots[source, i]
-            else:
-                start, size = spans[source, i, 0], spans[source, i, 1]
-                if how == SPLIT and size >= 0:
-                    end = parts(features, c, text, start, size, table, entries, arena, indices, values, end)
-                    if end < 0:
-                        return UNREAD
-                    continue
-                if size >= 0:
-                    slot = find(table, entries, arena, text, start, size, features[c, COLUMN])
-            if slot < 0:
-                return UNREAD
-            if x != 0.0:
-                indices[end], values[end] = slot, x
-                end += 1
-    indptr[n] = end
-    return end
+def keep(totals: Any, out: Any) -> None:
+    """Copy totals."""
+    for k in range(totals.shape[0]):
+        out[k, 0], out[k, 1] = totals[k, 0], totals[k, 1]
 
 
-@njit(**LEAF)
-def parts(
-    features: Any, c: int, text: Any, start: int, size: int, table: Any, entries: Any, arena: Any, indices: Any,
-    values: Any, end: int,
+@njit(**UNHELD)
+def read_all(
+    text: Any, bounds: Any, ends: Any, limit: int, head: Any, null: Any, fields: Any, names: Any, wide: Any, exact: Any,
+    numbers: Any, integers: Any, given: Any, spans: Any, totals: Any, kept: Any, value: Any, whole: Any,
 ) -> Any:  # fmt: skip
-    """Entries of the distinct parts of a string, empty ones dropped; where they end, or UNREAD."""
-    first, begin = end, start
-    for at in range(start, start + size + 1):
-        if at < start + size and byte(text, at) != features[c, SEPARATOR]:
+    """Read bodies text[bounds[b, 0]:bounds[b, 1]] one behind the other; how many rows there are, or CROWDED.
+
+    ends[b] is where the rows of body b end, or UNREAD, and then it has left nothing behind: it is not of the usual
+    form, has more rows than `limit`, or was UNREAD before. `kept` is room for another `totals`.
+    """
+    n = 0
+    for b in range(bounds.shape[0]):
+        if ends[b] == UNREAD:
             continue
-        if at > begin:
-            slot = find(table, entries, arena, text, begin, at - begin, features[c, COLUMN])
-            if slot < 0:
-                return UNREAD
-            fresh = True
-            for k in range(first, end):
-                if indices[k] == slot:
-                    fresh = False
-            if fresh:
-                indices[end], values[end] = slot, 1.0
-                end += 1
-        begin = at + 1
-    return end
-
-
-@njit(**LEAF)
-def codes_of(text: Any, spans: Any, n: int, table: Any, entries: Any, arena: Any, column: int, out: Any) -> Any:
-    """Code of every string of a key, −1 where there is none; how many have none."""
-    unseen = 0
-    for i in range(n):
-        out[i] = find(table, entries, arena, text, spans[i, 0], spans[i, 1], column)
-        unseen += out[i] < 0
-    return unseen
+        keep(totals, kept)
+        ends[b] = read(
+            text, bounds[b, 0], bounds[b, 1], head, null, fields, names, wide, exact, numbers, integers, given, spans,
+            totals, n, value, whole,
+        )  # fmt: skip
+        if ends[b] == CROWDED:
+            return CROWDED
+        if ends[b] - n > limit:
+            ends[b] = UNREAD
+        if ends[b] == UNREAD:
+            keep(kept, totals)
+        else:
+            n = ends[b]
+    return n

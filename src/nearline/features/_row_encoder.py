@@ -23,9 +23,8 @@ from nearline.features import _row_columns
 from nearline.features._assemble import Rows, Slotted, assemble
 from nearline.features._drafts import items
 from nearline.features._encoder import Design, Encoder
-from nearline.features._row_block import RowBlock
 from nearline.features._row_columns import Found
-from nearline.features._row_reader import RowReader
+from nearline.features._row_reader import MOST_ROWS, ReadRows, RowReader
 from nearline.features._row_types import fields, key_families, row_type
 from nearline.features._unseen import Entry, Unseen
 from nearline.features._vocabulary import Column
@@ -102,12 +101,18 @@ class RowEncoder:
         lists: Any = zip(*map(msgspec.structs.astuple, rows)) if rows else ([] for _ in self.names)
         return self._encode(dict(zip(self.names, map(list, lists))), len(rows), now)
 
-    def read(self, body: bytes, now: float = 0.0) -> tuple[Design, RowBlock] | None:
-        """As `encode`, from the bytes of a request `{"rows": [...]}` in its usual form; None for any other.
+    def read(self, bodies: Sequence[bytes], now: float = 0.0, most: int = MOST_ROWS) -> ReadRows | None:
+        """As `encode`, from the bytes of requests `{"rows": [...]}` in their usual form, all at once.
 
-        It costs less than half of decoding and encoding. None does not mean that the body is bad: decode it, and see.
+        It costs less than half of decoding and encoding. A body that is left out (all are where this is None) is not
+        bad for that: decode it, and see.
+
+        Parameters
+        ----------
+        most
+            Rows that a body may have; one that has more is left out.
         """
-        return self.warm().read(body, now)
+        return self.warm().read(bodies, now, most)
 
     def warm(self) -> RowReader:
         """Compile what `read` needs, and not while a request waits."""

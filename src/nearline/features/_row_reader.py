@@ -1,11 +1,14 @@
-"""From the bytes of a request to a `Design` and recorded columns, with no Python object per row.
+"""From the bytes of requests to one `Design` and recorded columns, with no Python object per row.
 
-`RowReader.read` answers for the usual form of a request; for any other it returns None, and the body is decoded and
-encoded by `RowEncoder.encode`, to which it is equal in all it answers.
+`RowReader.read` answers for the usual form of a request; any other it leaves out, and that body is decoded and encoded
+by `RowEncoder.encode`, to which it is equal in all it answers. Many small requests are read at once: what is compiled
+costs as much to call as thirty rows cost to read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,21 +26,49 @@ if TYPE_CHECKING:
 
 _MOST_FIELDS = 64
 _ROOM = 128
-"""Rows that there is room for at first; a larger request is counted."""
+"""Rows of a body that there is room for at first; in larger ones they are counted."""
+MOST_ROWS = 1 << 62
 _PAD, _NONE = bytes(8), dict[str, Any]()
 _HEAD, _NULL = np.frombuffer(b'"rows"' + _PAD, np.uint8), np.frombuffer(b"null" + _PAD, np.uint8)
 PLAIN, SCALED, SPLIT, COUNTED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRows:
+    """Rows of several bodies, one behind the other.
+
+    Attributes
+    ----------
+    ends
+        Where the rows of each body end; −1 for a body that is not among them.
+    design, block
+        Of all rows: what scores them, and what is recorded.
+    """
+
+    ends: list[int]
+    design: Design
+    block: RowBlock
+
+    @property
+    def slices(self) -> list[slice | None]:
+        """Which rows are those of each body; None for one that is not among them."""
+        first, found = 0, list[slice | None]()
+        for end in self.ends:
+            found.append(slice(first, end) if end >= 0 else None)
+            first = max(first, end)
+        return found
 
 
 class RowReader:
     """Reads requests for one `RowEncoder`; `usable` is False where a column is of a kind that this does not read."""
 
     def __init__(self, rows: RowEncoder) -> None:
-        from nearline.features import _json_rows
+        from nearline.features import _json_design, _json_rows
         from nearline.features._decimal import powers
         from nearline.features._str_index import StrIndex
 
-        self._kernels: Any = _json_rows
+        self._reading: Any = _json_rows
+        self._laying: Any = _json_design
         self._rows, self._encoder, schema = rows, rows.encoder, rows.schema
         self._families = rows.families
         self._kinds = {name: self._kind(name) for name in rows.names}
@@ -66,12 +97,13 @@ class RowReader:
 
     def _warm(self) -> None:
         """Run everything that is compiled on no rows."""
-        self.read(b'{"rows":[{', 0.0)
+        self.read([b'{"rows":[{'], 0.0)
         self._follow()
         text, (numbers, integers, strings) = np.frombuffer(_PAD, np.uint8), self._totals  # read-only, as bodies are
         x, whole = np.empty((numbers, 1)), np.empty((integers, 1), np.int64)
         given, spans = np.empty((integers, 1), np.uint8), np.empty((strings, 1, 2), np.int32)
-        self._laid_out(text, 0, x, whole, given, spans)
+        if (features := self._features()) is not None:
+            self._laid_out(features, text, np.zeros(1, np.int64), 0, x, whole, given, spans)
         for key in self._encoder.keys:
             self._codes(key, text, 0, whole, spans)
 
@@ -111,37 +143,55 @@ class RowReader:
             names += b'"' + data + b'":'
         return np.array(lines, np.int64), np.frombuffer(names + _PAD, np.uint8)
 
-    def read(self, body: bytes, now: float) -> tuple[Design, RowBlock] | None:
-        """Design and recorded columns of the rows of a request; None where it is not of the usual form."""
-        if not self.usable or not (body.isascii() or _is_utf8(body)):
+    def read(self, bodies: Sequence[bytes], now: float, most: int = MOST_ROWS) -> ReadRows | None:
+        """Design and recorded columns of the rows of requests; None where no body is of the usual form.
+
+        Parameters
+        ----------
+        most
+            Rows that a body may have; one that has more is left out.
+        """
+        if not self.usable:
             return None
-        text = np.frombuffer(body + _PAD, np.uint8)
-        n, x, whole, given, spans, totals = self._parsed(text, _ROOM)
-        if n == self._kernels.CROWDED:
-            n, x, whole, given, spans, totals = self._parsed(text, body.count(b"{"))
-        if n < 1:
-            return None
+        text = np.frombuffer(_PAD.join([*bodies, b""]), np.uint8)
+        sizes = np.array([len(body) for body in bodies], np.int64)
+        ends = np.array([0 if body.isascii() or _is_utf8(body) else -1 for body in bodies], np.int64)
+        bounds = np.empty((len(bodies), 2), np.int64)
+        np.cumsum(sizes + len(_PAD), out=bounds[:, 1])
+        bounds[:, 1] -= len(_PAD)
+        bounds[:, 0] = bounds[:, 1] - sizes
         self._follow()
-        rows, roles = self._laid_out(text, n, x, whole, given, spans), self._roles(n, x, now)
-        if rows is None or roles is None:
+        features, rows = self._features(), None
+        while rows is None:  # a body that has no design is left out the next time
+            n, x, whole, given, spans, totals = self._parsed(text, bounds, ends, most)
+            if n < 1 or features is None:
+                return None
+            rows = self._laid_out(features, text, ends, n, x, whole, given, spans)
+        roles = self._roles(n, x, now)
+        if roles is None:
             return None
         codes = {key: self._codes(key, text, n, whole, spans) for key in self._encoder.keys}
         indptr, indices, values = rows
-        return Design(indptr, indices, values, codes, *roles), RowBlock(
-            self._shape, n, text, x, whole, given, spans, totals, _NONE
-        )  # fmt: skip
+        block = RowBlock(self._shape, n, text, x, whole, given, spans, totals, _NONE)
+        return ReadRows(ends.tolist(), Design(indptr, indices, values, codes, *roles), block)
 
-    def _parsed(self, text: Any, most: int) -> tuple[int, Any, Any, Any, Any, Any]:
-        """How many rows there are, or what else the kernel says; numbers, integers, whether given, spans of strings
-        and their totals.
-        """
+    def _parsed(self, text: Any, bounds: Any, ends: Any, most: int) -> tuple[Any, ...]:
+        """How many rows there are; numbers, integers, whether given, spans of strings and their totals."""
+        room = _ROOM * len(bounds)
+        n, *arrays = self._parsed_into(room, text, bounds, ends, most)
+        if n == self._reading.CROWDED:
+            ends[ends == n] = 0
+            n, *arrays = self._parsed_into(text.tobytes().count(b"{"), text, bounds, ends, most)
+        return n, *arrays
+
+    def _parsed_into(self, room: int, text: Any, bounds: Any, ends: Any, most: int) -> tuple[Any, ...]:
         numbers, integers, strings = self._totals
-        x, whole = np.empty((numbers, most)), np.empty((integers, most), np.int64)
-        given, spans = np.empty((integers, most), np.uint8), np.empty((strings, most, 2), np.int32)
-        totals = np.zeros((strings + integers, 2), np.int64)
-        n = self._kernels.read(
-            text, _HEAD, _NULL, self._fields, self._names, self._wide, self._exact, x, whole, given, spans,
-            totals, self._value, self._whole,
+        x, whole = np.empty((numbers, room)), np.empty((integers, room), np.int64)
+        given, spans = np.empty((integers, room), np.uint8), np.empty((strings, room, 2), np.int32)
+        totals, kept = np.zeros((2, strings + integers, 2), np.int64)
+        n = self._reading.read_all(
+            text, bounds, ends, most, _HEAD, _NULL, self._fields, self._names, self._wide, self._exact, x, whole, given,
+            spans, totals, kept, self._value, self._whole,
         )  # fmt: skip
         return n, x, whole, given, spans, totals
 
@@ -172,10 +222,10 @@ class RowReader:
         levels, slots = np.array(found, np.int64).reshape(-1, 2).T
         index.put(np.ascontiguousarray(levels), np.ascontiguousarray(slots))
 
-    def _laid_out(self, text: Any, n: int, x: Any, whole: Any, given: Any, spans: Any) -> Any:
-        described = self._features()
-        if described is None:
-            return None
+    def _laid_out(
+        self, described: Any, text: Any, ends: Any, n: int, x: Any, whole: Any, given: Any, spans: Any
+    ) -> tuple[Any, Any, Any] | None:
+        """Rows of the design; None where a body has none, and then `ends` says which."""
         features, center, scale, counted, split = described
         slots = np.empty((max(len(counted), 1), n), np.int32)
         for place, (column, out) in enumerate(counted):
@@ -184,14 +234,14 @@ class RowReader:
         room = n * (1 + len(features)) + (len(text) if split else 0)
         indptr, indices, values = np.empty(n + 1, np.int64), np.empty(room, np.int32), np.empty(room)
         index = self._index
-        end = self._kernels.lay_out(
-            features, center, scale, x, slots, text, spans, index.table, index.entries, index.arena, n, indptr, indices,
-            values,
+        end = self._laying.lay_out_all(
+            features, center, scale, x, slots, text, spans, index.table, index.entries, index.arena, ends, indptr,
+            indices, values,
         )  # fmt: skip
         return None if end < 0 else (indptr, indices[:end], values[:end])
 
     def _features(self) -> Any:
-        """Feature columns as `_json_rows` takes them, and those whose slots are looked up here; None: not all known."""
+        """Feature columns as `_json_design` takes them, and those looked up here; None where not all are known."""
         columns = self._encoder._columns
         sizes = [len(column.slots) for column in columns]
         if columns is self._described_columns[0] and sizes == self._described_columns[1]:
@@ -241,7 +291,7 @@ class RowReader:
             return strangers(codes, values) if unseen else codes
         codes, index = np.empty(n, np.int32), self._index
         number = len(self._encoder._columns) + self._encoder.keys.index(key)
-        if self._kernels.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
+        if self._laying.codes_of(text, spans[out], n, index.table, index.entries, index.arena, number, codes):
             new = np.flatnonzero(codes < 0).tolist()
             named = {
                 row: text[start : start + size].tobytes() for row, (start, size) in zip(new, spans[out, new].tolist())

@@ -20,6 +20,7 @@ Bytes = NDArray[np.uint8]
 
 OPTIONS: Any = {"cache": True, "error_model": "numpy"}
 LEAF: Any = OPTIONS | {"_nrt": False}  # keeps no arrays, so counts no references
+UNHELD: Any = LEAF | {"nogil": True}  # gives up Python's lock, for what takes long enough that somebody may want it
 HASH, ENTRY = 0, 1
 """Columns of the table; its second holds the number of the entry + 1, and 0 where there is none."""
 START, SIZE, COLUMN, CODE = 0, 1, 2, 3

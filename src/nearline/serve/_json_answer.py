@@ -1,4 +1,4 @@
-"""The usual answer of /predict as bytes, with no object per prediction.
+"""The usual answers of /predict as bytes, with no object per prediction.
 
 msgspec writes the numbers, in one call; compiled code sets them between texts that are the same for every prediction.
 So the bytes are those that msgspec gives for the typed answer (a tested property).
@@ -6,6 +6,7 @@ So the bytes are those that msgspec gives for the typed answer (a tested propert
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,8 +23,8 @@ class AnswerWriter:
 
     Examples
     --------
-    >>> AnswerWriter("probability").write("abcdefgh", 7, np.array([0.5]), "1.0.0")
-    b'{"predictions":[{"prediction_id":"abcdefgh-7","probability":0.5,"version":"1.0.0"}]}'
+    >>> AnswerWriter("probability").write("abcdefgh", 7, np.array([0.5, 0.25]), [1, 2], "1.0.0")[1]
+    b'{"predictions":[{"prediction_id":"abcdefgh-8","probability":0.25,"version":"1.0.0"}]}'
     """
 
     def __init__(self, name: str) -> None:
@@ -31,8 +32,10 @@ class AnswerWriter:
         self._version, self._tail = "", _tail("")
         self._tag, self._head = "", _head("")
 
-    def write(self, tag: str, first: int, values: NDArray[np.float64], version: str) -> bytes:
-        """Answer for values of a version whose ids are `tag`-`first` and on."""
+    def write(
+        self, tag: str, first: int, values: NDArray[np.float64], ends: Sequence[int], version: str
+    ) -> list[bytes]:
+        """Answers for values of a version whose ids are `tag`-`first` and on; where those of each answer end."""
         from nearline.serve._splice import splice
 
         if tag != self._tag:
@@ -41,9 +44,11 @@ class AnswerWriter:
             self._version, self._tail = version, _tail(version)
         numbers, n = np.frombuffer(_encode(values.tolist()) + _PAD, np.uint8), len(values)
         fixed = len(self._head) + len(self._middle) + len(self._tail) + _DIGITS
-        out = np.empty(n * fixed + len(numbers) + 8, np.uint8)
-        size = splice(numbers, self._head, self._middle, self._tail, first, n, out)
-        return b"".join((b'{"predictions":[', out[1:size].data, b"]}"))
+        out = np.empty(n * fixed + len(numbers) + len(ends) * (len(_OPENING) + len(_CLOSING)) + 8, np.uint8)
+        stops = np.array(ends, np.int64)
+        splice(numbers, _OPENING, self._head, self._middle, self._tail, _CLOSING, first, stops, out)
+        data, cuts = out.tobytes(), stops.tolist()
+        return [data[begin:end] for begin, end in zip([0, *cuts], cuts)]
 
 
 def tag_of(name: str, position: int) -> str | None:
@@ -66,3 +71,6 @@ def _tail(version: str) -> NDArray[Any]:
 
 def _text(data: bytes) -> NDArray[Any]:
     return np.frombuffer(data + _PAD, np.uint8)
+
+
+_OPENING, _CLOSING = _text(b'{"predictions":['), _text(b"]}")

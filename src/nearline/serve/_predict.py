@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from nearline.features import Design, RowBlock
+from nearline.features import Design
 from nearline.glmix import Draw, Scores
 from nearline.serve import _arrow
 from nearline.serve._acknowledge import Acknowledger
 from nearline.serve._asgi import ARROW, JSON, Answer
-from nearline.serve._json_answer import tag_of
+from nearline.serve._hand_over import hand_over
 from nearline.serve._messages import (
     Contribution,
-    Expectation,
-    FullExpectation,
-    FullProbability,
-    Predictions,
-    Probability,
     Sample,
     predict_request,
 )
 from nearline.serve._problems import Problem
 from nearline.serve._service import Live, Service
-
-_encode = msgspec.json.Encoder().encode
+from nearline.serve._together import Together
+from nearline.serve._typed_answer import typed_answer
 
 
 class Predict:
@@ -42,6 +33,7 @@ class Predict:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._together = Together(service)
         self._live: Live | None = None
         self._decoder: Any = None
 
@@ -53,14 +45,13 @@ class Predict:
         Problem, msgspec.DecodeError, DataError, Overloaded
             What the request is refused for; nothing is recorded then.
         """
-        live, now = self._service.live, self._service.now()
         if media == ARROW:
-            return await self._arrow(live, now, body, query, waiter)
-        read = live.rows.read(body, now)
-        if read is not None and read[0].rows <= self._service.limits.rows:
-            answered = self._answered(live, now, *read, waiter)
-            del body, read  # what waits for the disk should keep little else out of the caches
-            return await answered
+            return await self._arrow(body, query, waiter)
+        usual = await self._together.ask(body, waiter)
+        return await self._alone(body, waiter) if usual is None else usual
+
+    async def _alone(self, body: bytes, waiter: Acknowledger) -> Answer:
+        live, now = self._service.live, self._service.now()
         request = self._decoded(live, body)
         n = len(request.rows)
         design, columns = live.rows.encode(request.rows, now)
@@ -70,22 +61,7 @@ class Predict:
         draw = await self._drawn(live, design, request.sample) if request.sample else None
         explained = await self._explained(live, design) if request.explain else None
         ids = self._service.ids(await self._record(live, now, design, columns, scores, draw, waiter), n)
-        return Answer(_encode(Predictions(_predictions(live, ids, scores, draw, explained))), JSON, n)
-
-    async def _answered(
-        self, live: Live, now: float, design: Design, columns: RowBlock, waiter: Acknowledger
-    ) -> Answer:
-        """The usual request: scores, and nothing beside them. The answer is made while the disk works."""
-        scores = live.scorer.score(design)
-        first, durable = self._handed_over(live, now, design, columns, scores, None, waiter)
-        n, tag = design.rows, tag_of(self._service.ids(first, 1)[0], first)
-        if tag is None:
-            made = _encode(Predictions(_predictions(live, self._service.ids(first, n), scores, None, None)))
-        else:
-            made = live.writer.write(tag, first, live.scorer.expected(scores.served), scores.version)
-        del design, columns, scores
-        await durable
-        return Answer(made, JSON, n)
+        return Answer(typed_answer(live, ids, scores, draw, explained), JSON, n)
 
     def _decoded(self, live: Live, body: bytes) -> Any:
         if live is not self._live:
@@ -93,7 +69,8 @@ class Predict:
             self._live, self._decoder = live, msgspec.json.Decoder(request)
         return self._decoder.decode(body)
 
-    async def _arrow(self, live: Live, now: float, body: bytes, query: bytes, waiter: Acknowledger) -> Answer:
+    async def _arrow(self, body: bytes, query: bytes, waiter: Acknowledger) -> Answer:
+        live, now = self._service.live, self._service.now()
         wanted = _sample_of(query)
         table = _arrow.read(body, self._service.limits.rows)
         n = table.num_rows
@@ -130,54 +107,13 @@ class Predict:
         return [[Contribution(**asdict(term)) for term in row] for row in found]
 
     async def _record(
-        self, live: Live, now: float, design: Design, columns: dict[str, Any] | RowBlock, scores: Scores,
+        self, live: Live, now: float, design: Design, columns: dict[str, Any], scores: Scores,
         draw: Draw | None, waiter: Acknowledger,
     ) -> int:  # fmt: skip
         """Position of the first prediction, once all are durable."""
-        first, durable = self._handed_over(live, now, design, columns, scores, draw, waiter)
+        first, durable = hand_over(self._service, live, now, design, columns, scores, draw, waiter)
         await durable
         return first
-
-    def _handed_over(
-        self, live: Live, now: float, design: Design, columns: dict[str, Any] | RowBlock, scores: Scores,
-        draw: Draw | None, waiter: Acknowledger,
-    ) -> tuple[int, asyncio.Future[None]]:  # fmt: skip
-        """Position of the first prediction, and what is done once all are durable."""
-        n, schema = design.rows, live.rows.schema
-        received = design.time
-        if schema.time is not None:
-            _refuse_future(design.time, now + self._service.limits.ahead_seconds, schema.time)
-            received = np.full(n, now)
-        more: dict[str, Any] = {
-            "time": design.time, "received": received, "score": scores.margin, "version": scores.version,
-        }  # fmt: skip
-        if live.recalibrated:
-            more["served"] = scores.served
-        if schema.offset is not None:
-            more["offset"] = design.offset
-        if schema.weight is not None:
-            more["weight"] = design.weight
-        if draw is not None:
-            more |= {"propensity": draw.propensity, "seed": draw.seed}
-        future, done = waiter.future()
-        return self._service.predictions.submit(n, columns | more, done), future
-
-
-def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> None:
-    if float(np.maximum.reduce(time)) > latest:
-        row = int(np.argmax(time > latest))
-        raise Problem("invalid", f"time {float(time[row])!r} is in the future", f"rows[{row}].{column}")
-
-
-def _predictions(live: Live, ids: Sequence[str], scores: Scores, draw: Draw | None, explained: Any) -> list[Any]:
-    scorer = live.scorer
-    logit = scorer.model.link == "logit"
-    columns: list[Any] = [ids, scorer.expected(scores.served).tolist(), repeat(scores.version)]
-    if draw is None and explained is None:
-        return list(map(Probability if logit else Expectation, *columns))
-    sampled = None if draw is None else scorer.expected(scorer.remapped(draw.margin)).tolist()
-    drawn = [repeat(None)] * 2 if draw is None else [draw.propensity.tolist(), sampled]
-    return list(map(FullProbability if logit else FullExpectation, *columns, *drawn, explained or repeat(None)))
 
 
 def _sample_of(query: bytes) -> bool | Sample:

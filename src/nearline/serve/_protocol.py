@@ -50,3 +50,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak."""
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays: a client that sends nothing more still gets the answer it waits for."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body or self.pipeline:
+            return False
+        cycle.keep_alive = False
+        return True

@@ -32,7 +32,7 @@ class Live:
         object.__setattr__(self, "writer", AnswerWriter(name))
         self.scorer.warm()
         self.rows.warm()
-        self.writer.write("", 0, np.zeros(1), self.scorer.version)
+        self.writer.write("", 0, np.zeros(1), [1], self.scorer.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class Recording(Protocol):
     @property
     def waiting(self) -> int:
         """Rows that are not yet durable."""
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that may wait; a request that has more is taken when none do."""
 
     def submit(
         self, n: int, columns: Mapping[str, Any], done: Callable[[BaseException | None], None] | None = None

@@ -94,7 +94,7 @@ class Recorder:
         group_rows: int = 16_384,
         flush_seconds: float = 0.05,
         flush_rows: int = 4096,
-        gather_seconds: float = 0.005,
+        gather_seconds: float = 0.0025,
         made: Made | None = None,
     ) -> None:
         if min(max_rows, group_rows, flush_rows) < 1 or min(flush_seconds, gather_seconds) < 0:
@@ -107,7 +107,7 @@ class Recorder:
             raise ConfigError(f"Recorder: column {required[0]!r} must be nullable, since rows can turn out void")
         self._log, self._made, self.durable = log, dict(made or {}), durable
         self._known, self._packer = frozenset(log.schema.names) - self._made.keys(), Packer(log.schema, self._made)
-        self._max_rows, self._group_rows = max_rows, group_rows
+        self.max_rows, self._group_rows = max_rows, group_rows
         self._flush_seconds, self._flush_rows = flush_seconds, flush_rows
         self._gather_seconds, self._began = gather_seconds, 0.0
         self._queue: deque[_Submission] = deque()
@@ -156,8 +156,8 @@ class Recorder:
         with self._changed:
             if self._closed:
                 raise StateError("the recorder is closed")
-            if self._waiting and self._waiting + n > self._max_rows:
-                raise Overloaded(self._waiting, self._max_rows, self._waiting / self._rate)
+            if self._waiting and self._waiting + n > self.max_rows:
+                raise Overloaded(self._waiting, self.max_rows, self._waiting / self._rate)
             first = self._next
             self._next += n
             self._waiting += n

@@ -1,7 +1,7 @@
 """Serving, compiled: margins of one request's rows in one call, with what the fixed effect alone says.
 
-Unlike the other kernels this one keeps Python's lock: it runs for some tens of microseconds, and a server's event loop
-that lets go of the lock waits up to a switch interval (5 ms) to have it back while another thread learns.
+It gives up Python's lock, as the other kernels do: it scores all requests of one turn of a server's event loop, and
+meanwhile the recorder writes those of the turn before.
 
 Found on disk by this file's text alone: who changes `_predict` or the layout of `PLAN` must touch it (`PLAN` last
 gained `top`).
@@ -31,15 +31,13 @@ from nearline.glmix._kernels._records import ROWS, Blocks
 
 ADDRESSES = ("mean_at", "cov_at", "last_at", "count_at")
 
-HELD: Any = LEAF | {"nogil": False}
-
 AHEAD, MOST = 8, 8 * LINE
 """Rows, and bytes of a mean, whose loading is started before they are needed."""
 
 rows_at = record_at(ROWS)
 
 
-@njit(**HELD)
+@njit(**LEAF)
 def clamp(entities: Any, known: Any) -> None:
     """Entities (R, n) in place: −1 for those that the block has not met."""
     for r in range(entities.shape[0]):
@@ -48,7 +46,7 @@ def clamp(entities: Any, known: Any) -> None:
                 entities[r, i] = -1
 
 
-@njit(**HELD)
+@njit(**LEAF)
 def fetch(plan: int, entities: Any, i: int) -> None:
     """Start loading the means that row i is scored with: rows hop between entities faster than memory answers."""
     for r in range(entities.shape[0]):
@@ -61,7 +59,7 @@ def fetch(plan: int, entities: Any, i: int) -> None:
                 prefetch(at)
 
 
-@njit(**HELD)
+@njit(**LEAF)
 def serve(
     record: Any, plan: int, like: Any, indptr: Any, indices: Any, values: Any, entities: Any, offset: Any, time: Any,
     known: Any, room: Any, out: Any, variances: bool,
