@@ -70,7 +70,8 @@ def windows(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
 def recorded(model: Classifier, images: Images, rows: Any, least: Any, seed: int) -> select.Scores:
     """What serving these images leaves behind, priced with their classes."""
     with torch.no_grad():
-        logits, h = model(images.x[torch.as_tensor(rows, device=images.x.device)])
+        x = images.x[torch.as_tensor(rows, device=images.x.device)]
+        logits, h = (torch.cat(parts) for parts in zip(*map(model, x.split(_chunk(x)))))
     log_p = torch.log_softmax(logits.double(), 1).cpu().numpy()
     label, inputs = images.y.cpu().numpy()[rows], h.double().cpu().numpy()
     scores = select.price_classes(log_p, label, np.sqrt((inputs**2).sum(1) + 1))
@@ -140,5 +141,10 @@ def test_error(model: Classifier, images: Images) -> float:
 
 
 def batches(x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """A thousand at a time."""
-    return ((x[first : first + 1_000], y[first : first + 1_000]) for first in range(0, len(x), 1_000))
+    """Some at a time."""
+    return zip(x.split(_chunk(x)), y.split(_chunk(x)))
+
+
+def _chunk(x: torch.Tensor) -> int:
+    """Images that go forward together: on a CPU, as many as its caches hold what the layers make of."""
+    return BATCH if x.device.type == "cpu" else 1_000
