@@ -433,7 +433,7 @@ def test_old_versions_are_pruned_but_not_the_base(folder: Path, clock: Clock) ->
         learn(loop, [1], 1.0)
         clock.now += 40.0
         turn(loop)
-        loop._keep_house()
+        loop._house.keep(loop.learner, loop.now())
     kept = sorted(path.name for path in (folder / "versions").iterdir())
     assert kept == ["1.0.0", "1.0.4", "1.0.5"]
     loop.close()

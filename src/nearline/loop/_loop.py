@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline._errors import Conflict, NearlineError, StateError
@@ -25,6 +24,7 @@ from nearline.glmix import Safety, Scorer
 from nearline.join import Policy
 from nearline.loop._events import predictions_of
 from nearline.loop._handover import Handover
+from nearline.loop._housekeeping import Housekeeping
 from nearline.loop._learner import Learner, Tick
 from nearline.loop._meters import Busiest, Freshness
 from nearline.loop._settings import Pace, Recording
@@ -34,11 +34,10 @@ from nearline.loop._versions import Versions
 from nearline.loop._warm import warm
 from nearline.recalibrate import RecalibrationSettings
 from nearline.serve import Limits, Live
-from nearline.store import Change, Recorder, Version, first_at
+from nearline.store import Change, Recorder, Version
 
 _logger = logging.getLogger("nearline")
 RETRY_SECONDS = 1.0
-HOUSE_SECONDS, COMPACT_SECONDS = 30.0, 600.0
 WARM_ROWS = 8
 REPLACED = "as it was when another version was published"
 
@@ -81,7 +80,7 @@ class Loop:
         self.guarded, self.rolled_back = guard is not None, ""
         self._limit: int | None = None
         self._suspect, self._quarantine, self._broken, self._cold = 0, "", False, True
-        self._kept = self._looked = self._kept_house = self._compacted = self.started
+        self._kept = self._looked = self.started
         self._stop, self._turn = threading.Event(), threading.Lock()
         with ExitStack() as opened:
             self._versions = Versions(folder, clock, pace.keep)
@@ -100,6 +99,7 @@ class Loop:
                 self.learner.begin(entry.version, entry.number, self.started, self._versions.held(entry.version))
             self._follow()
             self._serve()
+            self._house = Housekeeping(self.storage, self._versions, recording.retention, self.started, self.started)
             self.run = self.storage.runs.start(self.storage.predictions.end, self.started)
             opened.pop_all()
         self.predictions = Recorder(
@@ -211,7 +211,7 @@ class Loop:
         while not self._stop.wait(pause):
             try:
                 self.turn()
-                self._keep_house()
+                self._house.keep(self.learner, self.clock())
             except Exception as error:  # the service goes on serving, and says what is wrong
                 _logger.error("learning stopped: %s", error, exc_info=not isinstance(error, NearlineError))
                 pause, why = RETRY_SECONDS, _worded(error)
@@ -376,24 +376,6 @@ class Loop:
         self._snapshot("as it was before a roll back")
         self._versions.rollback(to, who, why)
         self._follow()
-
-    def _keep_house(self) -> None:
-        now = self.clock()
-        if now - self._kept_house < HOUSE_SECONDS:
-            return
-        self._kept_house, compact = now, now - self._compacted >= COMPACT_SECONDS
-        self._compacted = now if compact else self._compacted
-        for log, needed in zip(self.storage.logs, self.learner.needed()):
-            log.seal()
-            if compact:
-                log.compact()
-            if self.recording.retention is not None:
-                # Examples go by their prediction's time.
-                column = "received" if "received" in log.schema.names else "time"
-                log.retain(min(needed, first_at(log, now - self.recording.retention, column)))
-        line = self.learner.line
-        self._versions.retain(line.base, Version(line.whole))  # the global fit is what the next re-fit begins with
-        pa.default_memory_pool().release_unused()  # sealing takes tens of megabytes for a moment
 
 
 def _worded(error: Exception) -> str:
