@@ -22,7 +22,8 @@ class Stream:
     """Events in order of time, the windows they are learned in, and the network that learns them.
 
     `truth` is the margin of every event under the probabilities that made it; None where nobody knows it. `time` is
-    when every event happened, seconds; None where the stream has no clock.
+    when every event happened, seconds; None where the stream has no clock. Of the keys that a ledger keeps of every row
+    and the network embeds, `entity` is the one whose events come in bursts, `items` are the others.
     """
 
     table: Any
@@ -30,6 +31,8 @@ class Stream:
     network: Callable[[int], deep.Network]
     truth: Floats | None = None
     time: Floats | None = None
+    entity: str | None = None
+    items: tuple[str, ...] = ()
 
 
 def drifting(seed: int, quick: bool) -> Stream:
@@ -75,7 +78,7 @@ def movielens(seed: int, quick: bool) -> Stream:
     columns = (*names, "gender", "genres", "year")
     network = partial(_network, schema, columns, deep.DLRM((16,), (32,), 8), _adam(n, 0.003, 0.1))
     table = table.slice(0, 20 * n if quick else 10**9)
-    return Stream(table, n, network, time=_seconds(table))
+    return Stream(table, n, network, time=_seconds(table), entity="user_id", items=("movie_id",))
 
 
 def bank(seed: int, quick: bool) -> Stream:

@@ -20,9 +20,9 @@ from nearline import select
 
 LAGS = (0, 300)
 FULL = "full batch"
-WEIGHTED = "pps by cells + cube"
+WEIGHTED = "pps by cells + leverage + cube"
 """The weighted design that the bars speak of: probabilities from the fresh norms that records and labels let expect,
-draws balanced on the recorded sketch and loss."""
+times how much rests on a row; draws balanced on the errors of each entity, the loss and the recorded sketch."""
 SHUFFLED = "pps, records shuffled"
 
 RULES: dict[str, select.Rule | None] = {
@@ -33,7 +33,17 @@ RULES: dict[str, select.Rule | None] = {
     "pps, sorted by error": select.by_name("pps", order="signed_error"),
     "pps + cube": select.by_name("pps", floor=0.05, sampler="cube", balance=("sketch", "loss")),
     "pps by cells": select.by_name("pps", floor=0.1, trust="cells"),
-    WEIGHTED: select.by_name("pps", floor=0.1, trust="cells", sampler="cube", balance=("sketch", "loss")),
+    "pps by cells + cube": select.by_name("pps", floor=0.1, trust="cells", sampler="cube", balance=("sketch", "loss")),
+    "pps by cells, by entity": select.by_name("pps", floor=0.1, trust="cells", order="slice"),
+    WEIGHTED: select.by_name(
+        "pps",
+        floor=0.1,
+        trust="cells",
+        sampler="cube",
+        order="slice",
+        balance=("sketch", "loss", "slice_error"),
+        leverage=True,
+    ),
     SHUFFLED: select.by_name("pps"),
     "cube on sketch": select.by_name("cube", balance=("sketch",)),
     "swap": select.by_name("swap"),

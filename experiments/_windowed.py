@@ -68,6 +68,7 @@ def run(
     """
     network, design = start(stream, seed)
     records = Recorder(network, design, stream.window, lag, sketched(rule))
+    entity, rests = entities(stream), bool(getattr(rule, "leverage", False))
     rng, state = np.random.default_rng([seed, 1]), select.SelectorState()
     least = irreducible(stream, seed) if rule is not None and rule.name == "rho_loss" else None
     margin, seconds = np.full(design.rows, np.nan), 0.0
@@ -76,10 +77,12 @@ def run(
         for window, (first, last) in enumerate(records.windows):
             rows, record = design.take(first, last), records.take(window)
             margin[first:last] = records.now.logit
-            scores = priced(record, rows.label, lag, rng if shuffled else None)
+            scores = replace(priced(record, rows.label, lag, rng if shuffled else None), slice=entity[first:last])
             if least is not None:
                 scores = replace(scores, irreducible=least[first:last])
             begun, before = time.perf_counter(), network.passes.forwards
+            if rests:
+                scores = replace(scores, leverage=network.leverage(rows, stream.items))
             state = train(network, rows, rule, scores, ratio, rng, state)
             seconds += time.perf_counter() - begun
             network.passes.forwards = before
@@ -121,6 +124,14 @@ def priced(record: Information, label: Floats, lag: int, rng: np.random.Generato
         return scores
     order = rng.permutation(len(label))
     return replace(scores, loss=scores.loss[order], error=scores.error[order], score=scores.score[order])
+
+
+def entities(stream: Stream) -> NDArray[np.int64]:
+    """Code of the entity of every row; 0 for all where the stream has none."""
+    if stream.entity is None:
+        return np.zeros(stream.table.num_rows, np.int64)
+    values = stream.table[stream.entity].to_numpy(zero_copy_only=False)
+    return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
 
 
 def sketched(rule: select.Rule | None) -> int:

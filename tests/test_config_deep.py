@@ -64,6 +64,8 @@ def test_every_kind_has_its_sizes(text: str, made: object) -> None:
         (NETWORK + '[deep]\nselect = { rule = "ppss" }', ("[deep.select] rule", "'ppss'", "pps")),
         (NETWORK + '[deep]\nselect = { rule = "pps", flor = 0.1 }', ("[deep.select]", "'flor'", "mean 'floor'")),
         (NETWORK + '[deep]\nselect = { rule = "pps", floor = "a" }', ("[deep.select] floor", "a number")),
+        (NETWORK + '[deep]\nselect = { rule = "pps", leverage = true }', ("[deep.select]", "does not keep")),
+        (NETWORK + '[deep]\nselect = { rule = "pps", order = "slice" }', ("[deep.select]", "slices", "does not keep")),
         (NETWORK + '[deep]\nselect = { rule = "pps", floor = 3 }', ("[deep.select]", "floor = 3", "between 0 and 1")),
         (NETWORK + '[deep]\nshadow = { rule = "pps", sampler = "cub" }', ("[deep.shadow] sampler", "mean 'cube'")),
         (NETWORK + '[deep]\nselect = { rule = "cube", balance = "loss" }', ("[deep.select] balance", "a list")),

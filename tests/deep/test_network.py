@@ -338,3 +338,52 @@ def test_the_manifest_says_what_the_network_is(tmp_path: Path) -> None:
     assert manifest["architecture"]["kind"] == "DCN"
     assert manifest["settings"]["seed"] == 3
     assert manifest["passes"] == {"forwards": 200, "backwards": 200}
+
+
+class TestLeverage:
+    """ℓ = D/k + Σ_j x_j² (1 + N) / (1 + M_j), from the weighted rows that were trained on."""
+
+    def rows(self, n: int = 60) -> dict[str, Any]:
+        rng = np.random.default_rng(0)
+        return {
+            "ad": rng.choice(list("abcd"), n, p=[0.6, 0.2, 0.15, 0.05]).tolist(),
+            "tags": rng.choice(["r|s|t", "r|s", "r", ""], n).tolist(), "y": rng.integers(0, 2, n).tolist(),
+        }  # fmt: skip
+
+    def trained(self) -> tuple[Network, dict[str, Any], np.ndarray]:
+        schema = Schema(label="y", columns={"ad": Categorical(), "tags": Multi("|")})
+        network = Network(schema, ["ad", "tags"], architecture=MLP((4,), embedding=2), optimiser=QUICK)
+        rows, weight = self.rows(), np.random.default_rng(1).exponential(size=60)
+        network.partial_fit(rows, weight=weight)
+        return network, rows, weight
+
+    def test_it_is_what_the_equation_says_however_the_rows_were_cut(self) -> None:
+        network, rows, weight = self.trained()
+        parts = [[text] for text in rows["ad"]], [text.split("|") if text else [] for text in rows["tags"]]
+        layers = sum(p.numel() for name, p in network.module.named_parameters() if "table" not in name) / 2
+        expected = np.full(60, layers)
+        for field in parts:
+            values = sorted({value for row in field for value in row})
+            x = np.array([[(value in row) / max(len(row), 1) for value in values] for row in field])
+            mass = weight @ x**2
+            expected += (x**2 * (1 + weight.sum()) / (1 + mass)).sum(axis=1)
+        np.testing.assert_allclose(network.leverage(rows, ["ad", "tags"]), expected, rtol=1e-5)
+
+    def test_only_the_columns_named_count_and_a_forward_pass_is_not_needed(self) -> None:
+        network, rows, _ = self.trained()
+        before = network.passes.forwards
+        assert len(set(network.leverage(rows, []).tolist())) == 1
+        assert len(set(network.leverage(rows, ["ad"]).tolist())) == 4
+        assert network.passes.forwards == before
+        with pytest.raises(ConfigError, match="age"):
+            network.leverage(rows, ["age"])
+
+    def test_it_is_saved_and_forked_with_the_network(self, tmp_path: Path) -> None:
+        network, rows, _ = self.trained()
+        held = network.leverage(rows, ["ad", "tags"])
+        twin = network.fork()
+        twin.partial_fit(rows)
+        assert np.array_equal(network.leverage(rows, ["ad", "tags"]), held)
+        assert not np.array_equal(twin.leverage(rows, ["ad", "tags"]), held)
+        again = Network.load(network.save(tmp_path / "network"))
+        assert np.array_equal(again.leverage(rows, ["ad", "tags"]), held)

@@ -24,6 +24,8 @@ DESIGNS = [
     ("pps", {"order": "signed_error"}),
     ("pps", {"sampler": "pivotal"}),
     ("pps", {"sampler": "cube", "balance": ("loss", "error")}),
+    ("pps", {"order": "slice"}),
+    ("pps", {"sampler": "cube", "order": "slice", "balance": ("slice_error", "loss"), "leverage": True}),
     ("stride", {}),
     ("stratified", {}),
     ("uniform", {}),
@@ -36,7 +38,10 @@ KEYS = ["-".join([name, *map(str, p.values())]) for name, p in DESIGNS]
 def test_inclusion_frequencies_are_pi_and_weighted_means_unbiased(name: str, parameters: dict[str, object]) -> None:
     n, b, rng = 24, 7, np.random.default_rng(3)
     g = rng.normal(size=n) + skewed(n)
-    scores = Scores(loss=skewed(n), score=skewed(n, 1), error=g, label=rng.random(n) < 0.2)
+    scores = Scores(
+        loss=skewed(n), score=skewed(n, 1), error=g, label=rng.random(n) < 0.2, slice=rng.integers(0, 4, n),
+        leverage=1 + skewed(n, 2),
+    )  # fmt: skip
     rule = select.by_name(name, **parameters)
     times, pi = np.zeros(n), np.zeros(n)
     means, totals = np.empty(DRAWS), np.empty(DRAWS)

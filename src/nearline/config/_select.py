@@ -35,7 +35,7 @@ def rule(field: str, given: str | Mapping[str, Any]) -> Rule:
     Traceback (most recent call last):
         ...
     nearline._errors.ConfigError: [deep.select]: rule 'pps' has no parameter 'flor'; did you mean 'floor'? It is one \
-of 'balance', 'by', 'floor', 'mix', 'normalise', 'order', 'sampler', 'trust'
+of 'balance', 'by', 'floor', 'leverage', 'mix', 'normalise', 'order', 'sampler', 'trust'
 
     Raises
     ------
@@ -52,6 +52,11 @@ of 'balance', 'by', 'floor', 'mix', 'normalise', 'order', 'sampler', 'trust'
     for name in getattr(found, "balance", ()):
         if name not in PRICED:
             raise ConfigError(f"{place} balance: nothing records {name!r} of a prediction; {suggestion(name, PRICED)}")
+    if getattr(found, "leverage", False) or getattr(found, "order", "") == "slice":
+        raise ConfigError(
+            f"{place}: {found} goes by slices or leverage, which the ledger does not keep; it is for training loops "
+            "of your own (docs/select.md)"
+        )
     return found
 
 

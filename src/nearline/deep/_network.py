@@ -19,6 +19,7 @@ from nearline.deep import _modules, _save
 from nearline.deep._architecture import MLP, Architecture
 from nearline.deep._information import Information
 from nearline.deep._inputs import Bags, InputMap
+from nearline.deep._leverage import counted
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._passes import Passes, Trained
 from nearline.deep._prior import Laplace
@@ -290,6 +291,32 @@ class Network(Updating):
     def _sketch(self, logit: torch.Tensor, h: torch.Tensor | None, size: int) -> Floats:
         inputs = np.zeros((len(logit), 0)) if h is None else h.cpu().numpy()
         return sketch_inputs(inputs, _signs(self.seed, inputs.shape[1] + 1, size))
+
+    def leverage(self, table: Any, columns: Sequence[str]) -> Floats:
+        """How much of the network rests on each row (n): large where values of `columns` were seldom trained on.
+
+        Needs no forward pass and no other column: with what the ledger keeps of every row it is known before features
+        are loaded. `select.Pps(leverage=True)` draws by it. See `_leverage` for the equation.
+
+        Parameters
+        ----------
+        columns
+            Embedded columns. Leave out the one whose errors a draw balances ("slice_error"): what is balanced adds no
+            variance.
+
+        Examples
+        --------
+        >>> from nearline import Schema
+        >>> rows = {"ad": ["a", "a", "a", "b"], "clicked": [1, 0, 1, 0]}
+        >>> network = Network(Schema(label="clicked"), ["ad"], architecture=MLP((), embedding=1))
+        >>> trained = network.partial_fit(rows)
+        >>> network.leverage(rows, ["ad"]).tolist()                # D/k = 2, and 5/4 or 5/2
+        [3.25, 3.25, 3.25, 4.5]
+        """
+        design, _ = self.design(table, learn=False)
+        layers = [p for p in self.module.parameters() if p is not self.module.table.weight]
+        share = sum(p.numel() for p in layers) / self.architecture.embedding
+        return self.steps.exposure.leverage(self._bags(design), counted(self.inputs.fields, columns), share)
 
     # -- copies -------------------------------------------------------------------------------------------------------
 

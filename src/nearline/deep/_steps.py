@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from nearline._errors import StateError
 from nearline.deep._inputs import Bags
+from nearline.deep._leverage import Exposure
 from nearline.deep._optimiser import Optimiser
 from nearline.deep._tables import TableSteps
 
@@ -42,10 +43,12 @@ class Steps:
         layers = [p for p in module.parameters() if p is not module.table.weight and p.requires_grad]
         self.layers = _optimiser(layers, settings) if layers else None
         self.table = TableSteps(module.table, settings.rule, settings.embedding_rate)
+        self.exposure = Exposure(len(module.table.weight))
 
     def grow(self) -> None:
         """Give new rows of the table the state of rows that no step has touched."""
         self.table.grow()
+        self.exposure.grow(len(self.module.table.weight))
 
     def one_pass(
         self, bags: Bags, link: str, label: torch.Tensor, weight: torch.Tensor, offset: torch.Tensor
@@ -69,6 +72,7 @@ class Steps:
                     "extreme values there, and go on from the last saved network"
                 )
             self._step(loss)
+            self.exposure.count(bags.take(start, stop), weight[start:stop])
             margins.append(margin.detach())
             norms.append(norm_of(h, margin))
             losses += value * (stop - start)
@@ -86,6 +90,7 @@ class Steps:
     def tensors(self) -> dict[str, torch.Tensor]:
         """State by name: the table's, and the layers' by parameter number."""
         found = {} if self.table.squares is None else {"table": self.table.squares}
+        found |= {"seen.rows": self.exposure.rows, "seen.mass": self.exposure.mass}
         for number, parameter in enumerate(self._parameters()):
             state = self.layers.state.get(parameter, {}) if self.layers is not None else {}
             found |= {f"{number}.{name}": value for name, value in state.items() if torch.is_tensor(value)}
@@ -97,6 +102,8 @@ class Steps:
         for key, value in tensors.items():
             if key == "table":
                 self.table.squares = value.clone()
+            elif key.startswith("seen."):
+                setattr(self.exposure, key.removeprefix("seen."), value.clone().cpu())
             elif self.layers is not None:
                 number, name = key.split(".")
                 self.layers.state[parameters[int(number)]][name] = value.clone()

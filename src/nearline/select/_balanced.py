@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nearline.select._pps import auxiliaries, balanced
+from nearline.select._auxiliaries import auxiliaries, balanced
 from nearline.select._rule import Draw, Rule
 from nearline.select._samplers import cube
 from nearline.select._scores import Floats, Scores

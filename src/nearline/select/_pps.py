@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,10 +10,11 @@ import numpy as np
 
 from nearline._errors import ConfigError, NearlineWarning
 from nearline.select import _cells, _trust
+from nearline.select._auxiliaries import auxiliaries, balanced, by_slice
 from nearline.select._inclusion import Mix, mixed
 from nearline.select._rule import Draw, Rule, ranked, relative
 from nearline.select._samplers import cube, pivotal, poisson, systematic
-from nearline.select._scores import COLUMNS, Floats, Ints, Scores, known
+from nearline.select._scores import Floats, Ints, Scores, known
 from nearline.select._selection import Selection
 from nearline.select._state import SelectorState
 
@@ -39,10 +39,14 @@ class Pps(Rule):
         What stands for the gradient's norm.
     sampler : {"systematic", "pivotal", "cube", "poisson"}
         How b rows are drawn. `cube` balances `balance` as well; `poisson` draws a random number of rows.
-    order : {"random", "signed_error"}
-        Order of the systematic draw; by signed error it is stratified by it.
+    order : {"random", "signed_error", "slice"}
+        Order in which the systematic draw and `cube` meet the rows; by signed error it is stratified by it, by slice
+        by slice and signed error.
     balance : tuple of str
-        Columns of `Scores` that `cube` balances; a slice becomes indicators, a sketch its coordinates.
+        Columns of `Scores` that `cube` balances; a slice becomes indicators, a sketch its coordinates, "slice_error"
+        the errors of each slice.
+    leverage : bool
+        Draw by s_i sqrt(leverage_i): the norm of the gradient where coordinates that few rows move count for more.
     mix : {"before_cap", "after_cap"}
         See `mixed`.
     trust : {"line", "cells"}
@@ -53,7 +57,8 @@ class Pps(Rule):
 
     References
     ----------
-    Horvitz and Thompson, JASA 1952; Katharopoulos and Fleuret, arXiv 1803.00942, for the norm as the best score.
+    Horvitz and Thompson, JASA 1952; Katharopoulos and Fleuret, arXiv 1803.00942, for the norm as the best score; Wang,
+    Zhu and Ma, JASA 2018, for errors times a norm under the inverse information, here the leverage.
 
     Examples
     --------
@@ -69,11 +74,12 @@ class Pps(Rule):
     floor: float = 0.2
     by: Literal["score", "loss"] = "score"
     sampler: Literal["systematic", "pivotal", "cube", "poisson"] = "systematic"
-    order: Literal["random", "signed_error"] = "random"
+    order: Literal["random", "signed_error", "slice"] = "random"
     balance: tuple[str, ...] = ()
     mix: Mix = "before_cap"
     normalise: Literal["hajek"] | None = None
     trust: Literal["line", "cells"] = "line"
+    leverage: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "balance", balanced(self.balance))
@@ -115,6 +121,9 @@ class Pps(Rule):
         if self.trust == "cells" and state is not None:
             cell, share = _cells.cells(x, scores.label), self.floor
             values = _cells.expected(state, x, cell)
+        if self.leverage:
+            rests = known(scores.column("leverage", "rule 'pps' by leverage"), 0.0)[0]
+            values = values * np.sqrt(rests)
         pi = mixed(values, b, share, self.mix)
         index = self._sample(scores, pi, rng)
         weight = len(index) / (len(pi) * pi[index])
@@ -127,38 +136,15 @@ class Pps(Rule):
         if self.sampler == "pivotal":
             return pivotal(pi, rng)
         if self.sampler == "cube":
-            return cube(pi, auxiliaries(scores, self.balance), rng)
+            return cube(pi, auxiliaries(scores, self.balance), rng, self._order(scores, rng))
         if self.sampler == "poisson":
             return poisson(pi, rng)
-        errors = known(scores.column("error", "order 'signed_error'"))[0] if self.order == "signed_error" else None
-        return systematic(pi, rng, None if errors is None else ranked(errors, rng))
+        return systematic(pi, rng, self._order(scores, rng))
 
-
-def balanced(names: Sequence[str]) -> tuple[str, ...]:
-    """The columns to balance, each of them one of `Scores`.
-
-    Raises
-    ------
-    ConfigError
-        One that is not.
-    """
-    for name in names:
-        if name not in COLUMNS:
-            raise ConfigError(f"balance: Scores has no column {name!r}; it has {', '.join(COLUMNS)}")
-    return tuple(names)
-
-
-def auxiliaries(scores: Scores, names: tuple[str, ...]) -> Floats:
-    """The columns to balance side by side, (n, q): slices as indicators, unknown values at their mean.
-
-    >>> auxiliaries(Scores(loss=[0.5, 1.5], slice=[3, 4]), ("loss", "slice"))
-    array([[0.5, 1. , 0. ],
-           [1.5, 0. , 1. ]])
-    """
-    parts: list[Floats] = []
-    for name in names:
-        values = scores.column(name, f"balancing {name!r}")
-        if name == "slice":
-            values = (values[:, None] == np.unique(values)).astype(np.float64)
-        parts += [known(x)[0] for x in values.reshape(len(values), -1).T]
-    return np.column_stack(parts) if parts else np.empty((len(scores), 0))
+    def _order(self, scores: Scores, rng: np.random.Generator) -> Ints | None:
+        if self.order == "random":
+            return None
+        errors = known(scores.column("error", f"order {self.order!r}"))[0]
+        if self.order == "signed_error":
+            return ranked(errors, rng)
+        return by_slice(scores.column("slice", "order 'slice'"), errors, rng)

@@ -54,7 +54,7 @@ def pivotal(pi: Floats, rng: np.random.Generator) -> Ints:
     return kept
 
 
-def cube(pi: Floats, auxiliaries: Floats, rng: np.random.Generator) -> Ints:
+def cube(pi: Floats, auxiliaries: Floats, rng: np.random.Generator, order: Ints | None = None) -> Ints:
     """Rows with sum_S x_i / pi_i = sum x_i up to the landing, of exactly b = sum pi (Deville and Tille 2004).
 
     The fast flight phase: of Q + 1 undecided rows, Q = q + 1, a null vector u of their rows a_i / pi_i moves pi
@@ -67,6 +67,9 @@ def cube(pi: Floats, auxiliaries: Floats, rng: np.random.Generator) -> Ints:
         Inclusion probabilities whose sum is a whole number.
     auxiliaries : array (n, q)
         What to balance, the most important first.
+    order : array (n,), optional
+        In which the flight meets the rows: it balances neighbours against each other. Random where not given, with the
+        lightest rows last.
 
     Examples
     --------
@@ -79,7 +82,8 @@ def cube(pi: Floats, auxiliaries: Floats, rng: np.random.Generator) -> Ints:
 
     columns = [scaled(x) / np.maximum(pi, 1e-300) for x in auxiliaries.T if x.any()]
     rows = np.column_stack([np.ones(len(pi)), *columns])
-    order = _light_last(np.square(rows[:, 1:]).sum(axis=1), LANDING * rows.shape[1], rng)
+    if order is None:
+        order = _light_last(np.square(rows[:, 1:]).sum(axis=1), LANDING * rows.shape[1], rng)
     p, rows = pi[order], rows[order]
     kept: Ints = order[fly(p, rows, rng.random(len(p) + 1))]
     return kept

@@ -40,6 +40,8 @@ class Scores:
         A random projection of the row's gradient; one column may come flat.
     slice : array (n,) of int, optional
         Code of the group that a row belongs to.
+    leverage : array (n,), optional
+        How much of the model rests on the row: large where its features are rare (`nearline.deep.Leverage`). Relative.
     maturity : array (n,), optional
         a_i in [0, 1]: how sure it is that the label stays. Losses, scores and weights are multiplied by it.
     irreducible : array (n,), optional
@@ -71,6 +73,7 @@ class Scores:
     lag: Any = None
     sketch: Any = None
     slice: Any = None
+    leverage: Any = None
     maturity: Any = None
     irreducible: Any = None
     flags: Any = None
