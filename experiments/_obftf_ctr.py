@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _report
-from experiments import _draw, _processes, _results, _windowed
+from experiments import _draw, _kept, _results, _windowed
 from experiments._click_streams import STREAMS, Stream
 from experiments._estimate import Estimate
 from experiments._results import Table
-from experiments._windowed import Run, What
+from experiments._windowed import Run, Scored, What
 from nearline import select
 
 LAGS = (0, 300)
@@ -81,8 +81,8 @@ class Task:
 
 
 Runs = dict[Task, Run]
-KINDS: tuple[What, ...] = ("served", "raw")
-"""Margins after online recalibration, which a service applies by default, and the network's own."""
+KINDS: tuple[What, ...] = ("raw", "served")
+"""The network's own margins, which the bars speak of, and those after the recalibration that a service applies."""
 
 
 def ctr(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
@@ -93,7 +93,7 @@ def ctr(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
         for seed in seeds for stream in STREAMS for lag in LAGS for rule in RULES
         if not (rule == FULL and lag)
     ]  # fmt: skip
-    runs = dict(zip(tasks, _processes.each(one, tasks, args.jobs, chunk=4)))
+    runs = _kept.runs(one, tasks, args.jobs, 4, args.keep, known)
     bars, tables = measured(runs, list(seeds)), [table(runs, stream, list(seeds)) for stream in STREAMS]
     return bars, tables, draw(runs, list(seeds), args.write and not args.quick)
 
@@ -109,13 +109,19 @@ def one(task: Task) -> Run:
     )  # fmt: skip
 
 
+def known(task: dict[str, Any], run: dict[str, Any]) -> tuple[Task, Run]:
+    """A run that was kept."""
+    served, raw = Scored(**run.pop("served")), Scored(**run.pop("raw"))
+    return Task(**task), Run(served=served, raw=raw, **run)
+
+
 @lru_cache(maxsize=2)
 def _stream(name: str, seed: int, quick: bool) -> Stream:
     return STREAMS[name](seed, quick)
 
 
 def excess(
-    runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What = "served"
+    runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What = "raw"
 ) -> Estimate:  # fmt: skip
     """Log loss over the Bayes rate where it is known, over training on the full batch where not; mean of the seeds."""
     return Estimate.of([over(runs, stream, rule, lag, seed, what) for seed in seeds])
@@ -133,9 +139,9 @@ def _of(runs: Runs, stream: str, rule: str, lag: int, seed: int) -> Run:
 
 
 def measured(runs: Runs, seeds: Sequence[int]) -> list[_report.Bar]:
-    """The bars of what is served, then the same of the network's own margins (`_raw`)."""
-    raw = [replace(bar, name=f"{bar.name}_raw") for bar in _bars(runs, seeds, "raw")]
-    return [*_bars(runs, seeds, "served"), *raw]
+    """The bars of the network's own margins, then the same of what is served (`_served`)."""
+    served = [replace(bar, name=f"{bar.name}_served") for bar in _bars(runs, seeds, "served")]
+    return [*_bars(runs, seeds, "raw"), *served]
 
 
 def _bars(runs: Runs, seeds: Sequence[int], what: What) -> list[_report.Bar]:
@@ -179,8 +185,8 @@ def table(runs: Runs, stream: str, seeds: Sequence[int]) -> Table:
         rows.append((rule, *cells, *calibration, f"{backwards:.3f}", f"{share:.2f}"))
     against = "the full batch" if math.isnan(full.floor) else "the Bayes rate"
     columns = (
-        "rule", "served: records fresh", "300 steps old", "raw: fresh", "300 old", "served: predicted / actual, fresh",
-        "300 old", "raw: fresh", "300 old", "backward passes", "seconds",
+        "rule", "records fresh", "300 steps old", "served: fresh", "300 old", "predicted / actual, fresh", "300 old",
+        "served: fresh", "300 old", "backward passes", "seconds",
     )  # fmt: skip
     return Table(
         f"{stream}: log loss over {against}, x 1000; passes and seconds as shares of the full batch", columns, rows

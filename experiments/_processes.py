@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
@@ -11,14 +11,17 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def each(run: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, chunk: int = 1) -> list[Result]:
+def each(run: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, chunk: int = 1) -> Iterator[Result]:
     """`run(task)` of every task, in their order, in `jobs` fresh processes that take `chunk` at a time; 1 is this one.
 
-    >>> each(abs, [-1, 2, -3], jobs=1)
+    Results come as they are there.
+
+    >>> list(each(abs, [-1, 2, -3], jobs=1))
     [1, 2, 3]
     """
     if jobs < 2:
-        return [run(task) for task in tasks]
+        yield from map(run, tasks)
+        return
     # Fresh ones: a fork would copy the locks of threads that numba and torch have started.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(run, tasks, chunksize=chunk))
+        yield from pool.map(run, tasks, chunksize=chunk)

@@ -142,7 +142,7 @@ METHODS = (
 def measure(names: list[str], size: Size, seeds: int, jobs: int) -> dict[str, list[Run]]:
     """A run of every data set, one per seed of those that have seeds."""
     tasks = [(name, size, seed) for name in names for seed in range(seeds if name in SEEDED else 1)]
-    found = _processes.each(_run, tasks, jobs)
+    found = list(_processes.each(_run, tasks, jobs))
     return {name: [one for one, task in zip(found, tasks) if task[0] == name] for name in names}
 
 

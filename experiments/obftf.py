@@ -5,7 +5,8 @@
 `ctr`: drifting click streams, MovieLens-1M and Bank Marketing, one step per window on a tenth of it, every rule; each
 window is scored before it is trained on, and the last half counts. `mnist`, `cifar`: test error at equal backward
 passes and at equal time, at several ratios. `regression`: a line through points of which some are outliers.
-`--write` renews the figure and the section of docs/results.md.
+`--write` renews the figure and the section of docs/results.md. `--keep FILE` adds each run of `ctr` to a file, and does
+not repeat those that it holds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from experiments._results import Table
 
 def main() -> None:
     args = _report.arguments(
-        __doc__, choices=("ctr", "mnist", "cifar", "regression"), seeds=5, jobs=1, device="cpu", write=False
+        __doc__, choices=("ctr", "mnist", "cifar", "regression"), seeds=5, jobs=1, device="cpu", keep="", write=False
     )
     bars, tables, shown = _experiment(args.what)(args)
     if args.write and not args.quick:

@@ -83,7 +83,7 @@ def main() -> None:
     args = _report.arguments(__doc__, seeds=8, jobs=1, write=False)
     size = Size(60.0, 40.0, 1_000) if args.quick else Size()
     seeds = range(2 if args.quick else args.seeds)
-    runs = _processes.each(_once, [(seed, kind, size) for kind in KINDS for seed in seeds], args.jobs)
+    runs = list(_processes.each(_once, [(seed, kind, size) for kind in KINDS for seed in seeds], args.jobs))
     bars, tables = judged(runs), [dips(runs)]
     if args.write and not args.quick:
         draw(runs, size)

@@ -73,7 +73,7 @@ def main() -> None:
     args = _report.arguments(__doc__, trials=60, jobs=1, seeds=2, write=False)
     trials, seeds = (8, 1) if args.quick else (args.trials, args.seeds)
     tasks = [(number, seed, trials, args.quick) for number in range(len(STREAMS)) for seed in range(seeds)]
-    runs = _processes.each(measured, tasks, args.jobs)
+    runs = list(_processes.each(measured, tasks, args.jobs))
     gaps = {stream.name: [run for run in runs if run.stream == stream.name] for stream in STREAMS}
     bars = bars_of(gaps)
     shown = table(gaps)
