@@ -64,12 +64,26 @@ def test_every_kind_has_its_sizes(text: str, made: object) -> None:
         (NETWORK + '[deep]\nselect = { rule = "ppss" }', ("[deep.select] rule", "'ppss'", "pps")),
         (NETWORK + '[deep]\nselect = { rule = "pps", flor = 0.1 }', ("[deep.select]", "'flor'", "mean 'floor'")),
         (NETWORK + '[deep]\nselect = { rule = "pps", floor = "a" }', ("[deep.select] floor", "a number")),
-        (NETWORK + '[deep]\nselect = { rule = "pps", leverage = true }', ("[deep.select]", "does not keep")),
-        (NETWORK + '[deep]\nselect = { rule = "pps", order = "slice" }', ("[deep.select]", "slices", "does not keep")),
+        (
+            NETWORK + '[deep]\nselect = { rule = "pps", leverage = true }',
+            ("[deep] leverage", "'select'", "name the col"),
+        ),
+        (NETWORK + '[deep]\nshadow = { rule = "pps", order = "slice" }', ("[deep] slices", "'shadow'", "slices = ")),
+        (NETWORK + '[deep]\nslices = "member"', ("[deep] slices = 'member'", "no rule", 'order = "slice"', "leave")),
+        (NETWORK + '[deep]\nleverage = ["device"]', ("[deep] leverage", "no rule", "leverage = true", "leave it out")),
+        (
+            NETWORK + '[deep]\nslices = "membr"\nselect = { rule = "cube", balance = ["slice_error"] }',
+            ("[deep] slices = 'membr'", "not recorded", "mean 'member'"),
+        ),
+        (
+            NETWORK + '[deep]\nleverage = ["member"]\nselect = { rule = "pps", leverage = true }',
+            ("[deep] leverage", "does not read 'member'", "'device', 'price'"),
+        ),
         (NETWORK + '[deep]\nselect = { rule = "pps", floor = 3 }', ("[deep.select]", "floor = 3", "between 0 and 1")),
         (NETWORK + '[deep]\nshadow = { rule = "pps", sampler = "cub" }', ("[deep.shadow] sampler", "mean 'cube'")),
         (NETWORK + '[deep]\nselect = { rule = "cube", balance = "loss" }', ("[deep.select] balance", "a list")),
-        (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["slice"] }', ("[deep.select] balance", "'slice'")),
+        (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["slice"] }', ("[deep] slices", "'select'")),
+        (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["held"] }', ("[deep.select] balance", "'held'")),
         (NETWORK + '[deep]\nselect = { rule = "cube", balance = ["los"] }', ("[deep.select]", "'los'", "loss")),
         (NETWORK + '[deep]\nselect = { rule = "label_balanced", weighted = false }', ("[deep.select]", "unweighted")),
         (NETWORK + '[deep]\nshadow = { rule = "uniform", b = 1 }', ("[deep.shadow]", "'b'", "it has none")),
@@ -100,6 +114,17 @@ def test_a_rule_has_its_parameters_and_has_what_it_needs_recorded() -> None:
     assert training.sketch == found.running().recording.sketch == 16
     written = loads(f"{BASE}{NETWORK}[deep.select]\nrule = 'pps'\nfloor = 0.1\n")
     assert written.deep().policy.rule == by_name("pps", floor=0.1)
+
+
+def test_columns_of_slices_and_leverage_are_named_where_a_rule_goes_by_them() -> None:
+    rule = '{ rule = "pps", order = "slice", leverage = true }'
+    text = f'{BASE}{NETWORK}[deep]\nslices = "member"\nleverage = ["device"]\n'
+    for field in ("select", "shadow"):
+        training = loads(f"{text}{field} = {rule}").deep()
+        assert (training.slices, training.leverage) == ("member", ("device",))
+    assert (loads(BASE + NETWORK).deep().slices, loads(BASE + NETWORK).deep().leverage) == (None, ())
+    trimmed = f'[model]\nlink = "identity"\n{BASE}{NETWORK}[deep]\ntrim = "mad"\nslices = "device"'
+    assert loads(trimmed).deep().slices == "device"
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,21 @@ from nearline.store import Conflict, Registry, Version
 
 DEEP = """
 [deep]
-select = { rule = "pps", floor = 0.1, trust = "cells", sampler = "cube", balance = ["sketch", "loss"] }
+slices = "member"
+leverage = ["device"]
 shadow = "uniform"
 budget = 0.25
 window = 100
 seed = 7
+
+[deep.select]
+rule = "pps"
+floor = 0.1
+trust = "cells"
+leverage = true
+sampler = "cube"
+order = "slice"
+balance = ["sketch", "loss", "slice_error"]
 """
 EASY = "minimum = 20\ntolerance = 9.0\ncalibration_error = 1.0\nnegative_flips = 1.0\ncalibration = [0.1, 10.0]"
 

@@ -378,6 +378,28 @@ class TestLeverage:
         with pytest.raises(ConfigError, match="age"):
             network.leverage(rows, ["age"])
 
+    def test_other_columns_are_not_needed(self) -> None:
+        network, rows, _ = self.trained()
+        for columns in (["ad"], ["tags"], ["tags", "ad"]):
+            alone = network.leverage({name: rows[name] for name in columns}, columns)
+            assert np.array_equal(alone, network.leverage(rows, columns))
+
+    def test_a_value_without_a_slot_counts_as_never_trained_on_and_gets_none(self) -> None:
+        network, rows, weight = self.trained()
+        layers, before = network.leverage(rows, [])[0], network.encoder.n_slots
+        once, known = 1 + weight.sum(), network.leverage({"tags": ["r"]}, ["tags"])[0] - layers
+        new = {"ad": ["z", "a"], "tags": ["u", "r|u"]}
+        found = network.leverage(new, ["ad"]), network.leverage(new, ["tags"])
+        assert found[0][0] == pytest.approx(layers + once)
+        assert found[1] == pytest.approx([layers + once, layers + once / 4 + known / 4])
+        assert network.encoder.n_slots == before
+        # Nor does it matter whether a twin, which shares the vocabulary, has met the value.
+        network.fork().partial_fit({**new, "y": [0, 1]})
+        assert network.encoder.n_slots > before
+        for columns, held in zip((["ad"], ["tags"]), found):
+            assert np.array_equal(network.leverage(new, columns), held)
+            assert np.array_equal(network.leverage(network.design(new, learn=False)[0], columns), held)
+
     def test_it_is_saved_and_forked_with_the_network(self, tmp_path: Path) -> None:
         network, rows, _ = self.trained()
         held = network.leverage(rows, ["ad", "tags"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nearline import DataError, Schema, Vector
+from nearline import DataError, Schema, StateError, Vector
 from nearline.select import Policy, SelectorState, by_name, kappa, replay
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
@@ -183,3 +184,25 @@ def test_a_sketch_comes_with_the_scores_for_balanced_choices(served: tuple[Netwo
     balanced = by_name("pps", sampler="cube", balance=("sketch",))
     done = retrain(net, [Window(scores, lambda index: part(tables[0], index))], balanced, 0.1)
     assert done.log[0]["b"] == 50
+
+
+def test_leverage_is_that_of_the_network_as_the_window_comes_and_the_log_keeps_it() -> None:
+    rng = np.random.default_rng(5)
+    net = Network(Schema(label="y"), ["ad"], architecture=MLP(()), optimiser=Optimiser("sgd", 0.1), seed=1)
+    tables = [{"ad": rng.geometric(0.4, 200).astype(str), "y": rng.integers(0, 2, 200)} for _ in range(3)]
+    net.partial_fit(tables.pop())
+    priced = [net.information(table).scores(table["y"]) for table in tables]
+    windows = [
+        Window(scores, lambda k, t=table: {name: t[name][k] for name in t}, {"ad": table["ad"]})
+        for scores, table in zip(priced, tables)
+    ]
+    rule = by_name("pps", leverage=True, floor=0.1, trust="cells")
+    first, both = retrain(net, windows[:1], rule, 0.2), retrain(net, windows, rule, 0.2)
+    held = [one.leverage(table, ["ad"]).tolist() for one, table in zip((net, first.network), tables)]
+    assert [row["leverage"] for row in both.log] == held
+    assert held[1] != net.leverage(tables[1], ["ad"]).tolist()
+    for row, scores in zip(both.log_table().to_pylist(), priced):
+        assert replay(row, scores).index.tolist() == row["index"]
+        with pytest.raises(StateError, match="not the scores"):
+            replay(row, replace(scores, leverage=np.ones(200)))
+    assert retrain(net, windows[:1], by_name("pps"), 0.2).log[0]["leverage"] is None

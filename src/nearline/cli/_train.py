@@ -93,7 +93,7 @@ def candidate(config: Config, registry: Registry, live: Record, say: _progress.S
         _require(start, end, ledger, whole)
         offered = Offered(
             ledger, base, start, end, whole=whole.version.whole, holdout=config.running().gating.holdout,
-            sketch=training.sketch, line=_line(registry, whole),
+            sketch=training.sketch, line=_line(registry, whole), slices=training.slices, leverage=training.leverage,
         )  # fmt: skip
         say("training the network on what was chosen", 0.0)
         runs = {

@@ -36,7 +36,7 @@ from nearline.evaluate import Backtest, Named, Variant, backtest, default_varian
 from nearline.glmix import Fixed, FixedFit, Forgetting, GLMix, Loadings, Prior, Random, RandomFit
 from nearline.glmix._layout import key_of
 from nearline.glmix._replay import seconds
-from nearline.schema import Categorical, ColumnKind, Hashed, Multi, Numeric, Schema, Vector
+from nearline.schema import Categorical, ColumnKind, Hashed, Multi, Numeric, Schema, Vector, key_columns
 
 if TYPE_CHECKING:
     from nearline.loop import Training
@@ -100,7 +100,12 @@ class Config:
                 raise ConfigError(
                     "[deep] trains a network, and there is none: add [fixed.network], or leave [deep] out"
                 )
-            return _deep.training(self.tables.deep, self.tables.model.link)
+            return _deep.training(self.tables.deep, self.tables.model.link, self._recorded(), self.tables.fixed.on)
+
+    def _recorded(self) -> tuple[str, ...]:
+        """Keys and features, which the ledger keeps of every prediction."""
+        encoder = self.linear().encoder
+        return (*key_columns(encoder.keys), *encoder.features)
 
     def train_every(self) -> float | None:
         """Seconds between two trainings of the network by `nearline run`; None where it starts none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -89,8 +89,13 @@ def on_network(table: NetworkTable, effects: GLMix, on: tuple[str, ...]) -> Netw
         return NetworkGLMix.of(effects, network)
 
 
-def training(table: DeepTable, link: str) -> Training:
+def training(table: DeepTable, link: str, recorded: Sequence[str], columns: Sequence[str]) -> Training:
     """What `[deep]` says.
+
+    Parameters
+    ----------
+    recorded, columns
+        What the ledger keeps of every prediction, and what the network reads of it.
 
     Raises
     ------
@@ -109,7 +114,10 @@ def training(table: DeepTable, link: str) -> Training:
         raise ConfigError(f"[deep] window = {table.window} must be at least 1 example")
     policy = _policy(table, link)
     shadow = None if table.shadow is None else replace(policy, rule=_select.rule("shadow", table.shadow))
-    return Training(policy, table.budget, table.window, table.seed, shadow, _select.sketch(table))
+    return Training(
+        policy, table.budget, table.window, table.seed, shadow, _select.sketch(table),
+        _select.slices(table, recorded), _select.leverage(table, columns),
+    )  # fmt: skip
 
 
 def _policy(table: DeepTable, link: str) -> Policy:

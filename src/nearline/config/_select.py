@@ -5,7 +5,7 @@ Parameters are those of the rule's own class, with its types, so that a file and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 SKETCH, MOST = 16, 256
 """Length of the gradient sketch where a rule needs one and none is said; the largest that may be."""
-PRICED = ("loss", "error", "score", "label", "age", "lag", "sketch")
-"""What the ledger knows of a row before it is chosen."""
+PRICED = ("loss", "error", "score", "label", "age", "lag", "sketch", "slice", "slice_error", "leverage")
+"""What is known of a row before it is chosen: by the ledger, and by the network's counts."""
 
 
 def rule(field: str, given: str | Mapping[str, Any]) -> Rule:
@@ -52,11 +52,6 @@ of 'balance', 'by', 'floor', 'leverage', 'mix', 'normalise', 'order', 'sampler',
     for name in getattr(found, "balance", ()):
         if name not in PRICED:
             raise ConfigError(f"{place} balance: nothing records {name!r} of a prediction; {suggestion(name, PRICED)}")
-    if getattr(found, "leverage", False) or getattr(found, "order", "") == "slice":
-        raise ConfigError(
-            f"{place}: {found} goes by slices or leverage, which the ledger does not keep; it is for training loops "
-            "of your own (docs/select.md)"
-        )
     return found
 
 
@@ -68,8 +63,7 @@ def sketch(table: DeepTable) -> int:
     ConfigError
         Out of range, or 0 where a rule needs one.
     """
-    named = {"select": table.select, "shadow": table.shadow}
-    needing = [field for field, given in named.items() if given is not None and rule(field, given).sketched]
+    needing = _needing(table, lambda rule: rule.sketched)
     if table.sketch is None:
         return SKETCH if needing else 0
     if not 0 <= table.sketch <= MOST:
@@ -79,6 +73,62 @@ def sketch(table: DeepTable) -> int:
             f"[deep] sketch = 0: the rule of {needing[0]!r} balances 'sketch'; leave sketch out, or say how long it is"
         )
     return table.sketch
+
+
+def slices(table: DeepTable, recorded: Sequence[str]) -> str | None:
+    """The recorded column whose values are slices: what `[deep] slices` says, where a rule goes by them.
+
+    `trim` goes by slices where there are any.
+
+    Raises
+    ------
+    ConfigError
+        It is absent where a rule needs it, serves nothing, or is not recorded.
+    """
+    needing, name = _needing(table, lambda rule: rule.sliced), table.slices
+    if name is None:
+        _require_named("slices", needing, 'the recorded column whose values are slices, as in slices = "user_id"')
+        return None
+    if not needing and table.trim is None:
+        raise ConfigError(
+            f'[deep] slices = {name!r}: no rule goes by slices; take order = "slice" or balance = ["slice_error"], or '
+            "leave slices out"
+        )
+    if name not in recorded:
+        raise ConfigError(f"[deep] slices = {name!r}: it is not recorded; {suggestion(name, recorded)}")
+    return name
+
+
+def leverage(table: DeepTable, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the network whose leverage counts: what `[deep] leverage` says, where a rule goes by it.
+
+    Raises
+    ------
+    ConfigError
+        They are absent where a rule needs them, serve nothing, or the network does not read one.
+    """
+    needing, names = _needing(table, lambda rule: rule.leveraged), table.leverage or ()
+    if not names:
+        _require_named("leverage", needing, 'the columns of the network that count, as in leverage = ["movie_id"]')
+    elif not needing:
+        raise ConfigError(
+            f"[deep] leverage = {list(names)}: no rule goes by leverage; give one leverage = true, or leave it out"
+        )
+    for name in names:
+        if name not in columns:
+            raise ConfigError(f"[deep] leverage: the network does not read {name!r}; {suggestion(name, columns)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _needing(table: DeepTable, needs: Callable[[Rule], bool]) -> list[str]:
+    """The fields of `[deep]` whose rules need something."""
+    named = {"select": table.select, "shadow": table.shadow}
+    return [field for field, given in named.items() if given is not None and needs(rule(field, given))]
+
+
+def _require_named(field: str, needing: Sequence[str], what: str) -> None:
+    if needing:
+        raise ConfigError(f"[deep] {field}: the rule of {needing[0]!r} goes by it; name {what}")
 
 
 def _typed(place: str, given: Mapping[str, Any]) -> dict[str, Any]:

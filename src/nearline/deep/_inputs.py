@@ -15,6 +15,8 @@ from nearline.deep._architecture import InputShape
 from nearline.features import Design, Encoder
 from nearline.schema import Key, Numeric, Vector
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 MISSING = "(missing)"
 
 
@@ -79,6 +81,23 @@ class Bags:
         return Bags(dense, slots, offsets, weights, entities, self.fields)
 
 
+class Values(NamedTuple):
+    """Embedded values of n rows of F fields; x is the weight that a value has in its bag's mean.
+
+    Attributes
+    ----------
+    bag, slot, square
+        Bag row · F + field, slot and x² of every value that has a slot.
+    new
+        Σ x² (n, F) over the values of each bag that have no slot yet.
+    """
+
+    bag: Ints
+    slot: Ints
+    square: Floats
+    new: Floats
+
+
 class InputMap:
     """Which slot is which input of a network; grows with its encoder.
 
@@ -121,27 +140,46 @@ class InputMap:
     def bags(self, design: Design, dtype: Any) -> Bags:
         """Rows of a design as tensors of `dtype`; slots that are not mapped are left out."""
         n, F = design.rows, len(self.fields)
-        rows = np.repeat(np.arange(n), np.diff(design.indptr))
-        slots = np.minimum(design.indices, self.n_slots)  # the entry behind the last is "no input"
-        place, field = np.append(self._place, -1)[slots], np.append(self._field, -1)[slots]
+        rows, slots = _entries(design, self.n_slots)
+        place = np.append(self._place, -1)[slots]
         dense = np.zeros((n, len(self.dense)), dtype)
         given = place >= 0
         dense[rows[given], place[given]] = design.values[given]
-        kept = field >= 0
-        bag = rows[kept] * F + field[kept]
+        bag, chosen = self._bagged(rows, slots)
         sizes = np.bincount(bag, minlength=n * F)
-        chosen = _in_order(bag, slots[kept])
         return Bags(
-            torch.from_numpy(dense), torch.from_numpy(chosen.astype(np.int64)),
+            torch.from_numpy(dense), torch.from_numpy(chosen),
             torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
             torch.from_numpy(np.repeat(1.0 / np.maximum(sizes, 1), sizes).astype(dtype)),
             {key: torch.from_numpy(design.entities[key].astype(np.int64)) for key in self.keys}, F,
         )  # fmt: skip
 
+    def values(self, design: Design, encoder: Encoder) -> Values:
+        """Embedded values of a design, which may be of some of the columns only."""
+        mapped = design.before(self.n_slots, encoder)
+        n, F = design.rows, len(self.fields)
+        bag, slot = self._bagged(*_entries(mapped, self.n_slots))
+        new = np.zeros(n * F, np.int64)
+        if (unseen := mapped.without_slot) is not None:
+            field = np.array([self._field_of.get(column, -1) for column in unseen.columns])[unseen.levels]
+            kept = field >= 0
+            new += np.bincount(unseen.rows[kept] * F + field[kept], minlength=n * F)
+        square = np.maximum(np.bincount(bag, minlength=n * F) + new, 1) ** -2.0
+        return Values(bag, slot, square[bag], (new * square).reshape(n, F))
 
-def _in_order(bag: NDArray[np.int64], slots: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Slots by bag; rows stand in the encoder's order of columns, which need not be the network's."""
-    return slots if (bag[1:] >= bag[:-1]).all() else slots[np.argsort(bag, kind="stable")]
+    def _bagged(self, rows: Ints, slots: Ints) -> tuple[Ints, Ints]:
+        """Bag row · F + field and slot of the entries that are embedded, by bag; the rows' order need not be ours."""
+        field = np.append(self._field, -1)[slots]
+        kept = field >= 0
+        bag, chosen = rows[kept] * len(self.fields) + field[kept], slots[kept]
+        order = slice(None) if (bag[1:] >= bag[:-1]).all() else np.argsort(bag, kind="stable")
+        return bag[order], chosen[order]
+
+
+def _entries(design: Design, n_slots: int) -> tuple[Ints, Ints]:
+    """Row and slot of every entry; `n_slots`, which is no input, for later slots."""
+    rows = np.repeat(np.arange(design.rows), np.diff(design.indptr))
+    return rows, np.minimum(design.indices, n_slots).astype(np.int64)
 
 
 def _dense_names(encoder: Encoder, column: str) -> list[tuple[str, str]]:

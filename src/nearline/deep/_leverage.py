@@ -5,21 +5,21 @@
 over the embedded values j of row i and the rows t trained on before, with weights ω; x_ij is the weight of value j in
 its field's mean (1 where the field has one value), an embedding has k numbers, the layers have D. It is the diagonal of
 X (XᵀΩX / N)⁻¹ Xᵀ for one-hot columns, each counted k times, and the layers' D weights once: a rare value's embedding
-learns from few rows, and these are worth more than their gradient's norm says. Ours, after the optimal subsampling of
-logistic regressions (Wang, Zhu and Ma, JASA 2018), where errors are multiplied by a norm under the inverse information.
+learns from few rows, and these are worth more than their gradient's norm says; M_j = 0 for a value without a slot. It
+is ours, after the optimal subsampling of logistic regressions (Wang, Zhu and Ma, JASA 2018), where errors are
+multiplied by a norm under the inverse information.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nearline._errors import ConfigError
-from nearline.deep._inputs import Bags
+from nearline.deep._inputs import Bags, Values
 
 Floats = NDArray[np.float64]
 
@@ -35,8 +35,9 @@ class Exposure:
     >>> bags = Bags(empty, torch.tensor([0, 1]), torch.tensor([0, 1, 2]), one, {}, 1)
     >>> exposure = Exposure(2)
     >>> exposure.count(bags, torch.tensor([3.0, 1.0]))
-    >>> exposure.leverage(bags, np.array([True]), layers=2.0).tolist()     # 2 + 5/4 and 2 + 5/2
-    [3.25, 4.5]
+    >>> values = Values(np.array([0, 1]), np.array([0, 1]), np.ones(2), np.array([[0.0], [0.0], [1.0]]))
+    >>> exposure.leverage(values, np.array([True]), layers=2.0).tolist()     # 2 + 5/4, 2 + 5/2; 2 + 5 of a new value
+    [3.25, 4.5, 7.0]
     """
 
     def __init__(self, slots: int) -> None:
@@ -49,20 +50,17 @@ class Exposure:
 
     def count(self, bags: Bags, weight: torch.Tensor) -> None:
         """Rows (n) that were trained on, with their weights (n)."""
-        row = _bag_of_entries(bags) // max(bags.fields, 1)
+        sizes = bags.offsets.cpu().diff()
+        row = torch.repeat_interleave(torch.arange(len(sizes)), sizes) // max(bags.fields, 1)
         square = bags.weights.cpu().double().square() * weight.detach().cpu().double()[row]
         self.mass.index_add_(0, bags.slots.cpu(), square)
         self.rows += weight.detach().cpu().double().sum()
 
-    def leverage(self, bags: Bags, counted: NDArray[np.bool_], layers: float) -> Floats:
+    def leverage(self, values: Values, counted: NDArray[np.bool_], layers: float) -> Floats:
         """ℓ (n), of the fields (F) that are `counted`; `layers` is D/k."""
-        bag, slot = _bag_of_entries(bags), bags.slots.cpu()
-        term = bags.weights.cpu().double().square() * (1.0 + self.rows) / (1.0 + self.mass[slot])
-        fields = max(bags.fields, 1)
-        kept = torch.from_numpy(counted)[bag % fields] if len(counted) else torch.zeros(len(bag), dtype=torch.bool)
-        found = torch.full((bags.rows,), layers, dtype=torch.float64)
-        found.index_add_(0, bag[kept] // fields, term[kept])
-        return np.asarray(found.numpy(), np.float64)
+        share = values.square / (1.0 + self.mass.numpy()[values.slot])
+        found = np.bincount(values.bag, share, minlength=values.new.size).reshape(values.new.shape) + values.new
+        return np.asarray(layers + (1.0 + float(self.rows)) * found[:, counted].sum(axis=1), np.float64)
 
 
 def counted(fields: Sequence[str], columns: Sequence[str]) -> NDArray[np.bool_]:
@@ -71,9 +69,3 @@ def counted(fields: Sequence[str], columns: Sequence[str]) -> NDArray[np.bool_]:
     if unknown:
         raise ConfigError(f"leverage = {unknown}: the network does not embed them; it embeds {list(fields)}")
     return np.array([name in columns for name in fields], np.bool_)
-
-
-def _bag_of_entries(bags: Bags) -> Any:
-    """Bag b = row · F + field of every entry."""
-    sizes = bags.offsets.cpu().diff()
-    return torch.repeat_interleave(torch.arange(len(sizes)), sizes)

@@ -296,10 +296,13 @@ class Network(Updating):
         """How much of the network rests on each row (n): large where values of `columns` were seldom trained on.
 
         Needs no forward pass and no other column: with what the ledger keeps of every row it is known before features
-        are loaded. `select.Pps(leverage=True)` draws by it. See `_leverage` for the equation.
+        are loaded. `select.Pps(leverage=True)` draws by it. See `_leverage` for the equation. Values that were never
+        seen count as never trained on; they get no slot by it.
 
         Parameters
         ----------
+        table
+            It needs no other columns than those; or a design.
         columns
             Embedded columns. Leave out the one whose errors a draw balances ("slice_error"): what is balanced adds no
             variance.
@@ -313,10 +316,15 @@ class Network(Updating):
         >>> network.leverage(rows, ["ad"]).tolist()                # D/k = 2, and 5/4 or 5/2
         [3.25, 3.25, 3.25, 4.5]
         """
-        design, _ = self.design(table, learn=False)
+        fields = counted(self.inputs.fields, columns)
+        if isinstance(table, Design):
+            design, encoder = self.design(table, learn=False)[0], self.encoder
+        else:
+            encoder = self.encoder.only(columns)
+            design = encoder.encode(table, grow=False)
         layers = [p for p in self.module.parameters() if p is not self.module.table.weight]
         share = sum(p.numel() for p in layers) / self.architecture.embedding
-        return self.steps.exposure.leverage(self._bags(design), counted(self.inputs.fields, columns), share)
+        return self.steps.exposure.leverage(self.inputs.values(design, encoder), fields, share)
 
     # -- copies -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ A window costs b forward passes and b backward passes, none of them to choose (a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nearline._errors import DataError
 from nearline.deep._information import Information
 from nearline.deep._network import Network
+from nearline.schema import read_table
 from nearline.select import Cost, Policy, Rule, Scores, SelectorState, choose, log_table
 
 
@@ -31,10 +32,14 @@ class Window:
         What was recorded of each row, priced with its label; see `Information.scores`.
     load
         From row numbers within the window, ascending, to a table (or design) of those rows with their labels.
+    leverage
+        The embedded columns of all rows whose `Network.leverage` the selector goes by, as a table. It is that of the
+        network as the windows before have left it.
     """
 
     scores: Scores
     load: Callable[[NDArray[np.int64]], Any]
+    leverage: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,8 @@ def retrain(
     """
     twin, memory, log = network.fork(), state or SelectorState(), []
     for number, window in enumerate(windows, first):
-        chosen, row = choose(selector, window.scores, budget, window=number, seed=seed, state=memory)
+        scores = _leveraged(window, twin)
+        chosen, row = choose(selector, scores, budget, window=number, seed=seed, state=memory)
         memory = chosen.state
         row["loss"] = float("nan")
         if len(chosen):
@@ -123,3 +129,11 @@ def retrain(
             row["loss"] = trained.loss[0]
         log.append(row)
     return Retrained(twin, memory, log)
+
+
+def _leveraged(window: Window, network: Network) -> Scores:
+    """What is known of the rows of a window now that it comes."""
+    if window.leverage is None:
+        return window.scores
+    table = read_table(window.leverage)
+    return replace(window.scores, leverage=network.leverage(table, table.column_names))

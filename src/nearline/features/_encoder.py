@@ -9,6 +9,7 @@ row, within a row by declared feature. So cutting a stream into tables anywhere 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -232,6 +233,15 @@ class Encoder:
     def check(self, table: Any, **options: Any) -> Checked:
         """`schema.check` of a table for this encoder, with the kinds that it has learned; options as there."""
         return check(table, self._learned, features=self.features, keys=self.keys, **options)
+
+    def only(self, features: Sequence[str]) -> Encoder:
+        """The part that reads some of the features and nothing else, with the slots that they have; not to be grown."""
+        part = copy(self)
+        part.features = tuple(name for name in self.features if name in features)
+        part.keys, part._entities = (), {}
+        part._learned = Schema(self.schema.label, columns=self._learned.columns)
+        part._columns = [column for column in self._columns if column.name in features]
+        return part
 
     def _data(self, checked: Checked) -> list[Any]:
         unchecked = [name for name in (*self.features, *key_columns(self.keys)) if name not in checked.columns]

@@ -38,6 +38,9 @@ class Training:
         Another policy, whose network is trained beside for comparison.
     sketch
         Length of the recorded gradient sketches that are read; 0 reads none.
+    slices, leverage
+        Recorded column whose values are slices, and recorded columns whose leverage in the network counts; where a
+        policy goes by them.
     """
 
     policy: Policy
@@ -46,6 +49,8 @@ class Training:
     seed: int = 0
     shadow: Policy | None = None
     sketch: int = 0
+    slices: str | None = None
+    leverage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def train(trainee: Trainee, offered: Offered, policy: Policy, training: Training
     def windows() -> Iterator[Window]:
         for rows, scores in offered.windows(training.window):
             predictions.append(offered.prediction[rows])
-            yield Window(scores, partial(_load, offered, rows))
+            yield Window(scores, partial(_load, offered, rows), offered.leverage(rows) if policy.leveraged else None)
 
     done = retrain(
         trainee.network, windows(), policy, training.budget, seed=training.seed, first=trainee.windows,

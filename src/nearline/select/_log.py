@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ def choose(
         See there.
     row : dict
         window, seed, budget, rows (of the window), the report's fields, settings and their key, the state before
-        (JSON), index, prob, weight, trimmed_index.
+        (JSON), index, prob, weight, trimmed_index; and the leverage (n) where the rule goes by it, since that is the
+        trainer's and no record has it.
 
     Examples
     --------
@@ -59,11 +60,14 @@ def choose(
         "prob": None if chosen.prob is None else chosen.prob.tolist(),
         "weight": chosen.weight.tolist(),
         "trimmed_index": chosen.trimmed.tolist(),
+        "leverage": scores.leverage.tolist() if selector.leveraged else None,
     }
 
 
 def replay(row: Mapping[str, Any], scores: Scores) -> Selection:
     """The logged choice made again from the window's scores: the same rows, probabilities and weights to the bit.
+
+    Leverages that are not among the scores are those of the row.
 
     Raises
     ------
@@ -73,6 +77,8 @@ def replay(row: Mapping[str, Any], scores: Scores) -> Selection:
     selector = from_settings(json.loads(row["settings"]))
     state = None if row["state"] is None else SelectorState.from_json(row["state"])
     rng = np.random.default_rng((row["seed"], row["window"]))
+    if scores.leverage is None and row.get("leverage") is not None:
+        scores = replace(scores, leverage=row["leverage"])
     chosen = selector(scores, row["budget"], rng, state)
     if chosen.index.tolist() != list(row["index"]) or chosen.weight.tolist() != list(row["weight"]):
         raise StateError(f"window {row['window']} comes out differently: these are not the scores it was chosen from")
@@ -85,7 +91,7 @@ def log_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 
     ints, floats = pa.list_(pa.int64()), pa.list_(pa.float64())
     kinds = {"settings": pa.string(), "key": pa.string(), "state": pa.string(), "index": ints, "prob": floats}
-    kinds |= {"weight": floats, "trimmed_index": ints, "rule": pa.string(), "alarm": pa.bool_()}
+    kinds |= {"weight": floats, "trimmed_index": ints, "leverage": floats, "rule": pa.string(), "alarm": pa.bool_()}
     whole = ("window", "seed", "budget", "rows", "n", "b", "unknown", "stale", "trimmed", "held", "unsketched")
     kinds |= {name: pa.int64() for name in whole}
     kinds |= {name: pa.float64() for name in ("uniform_share", "kappa", "gap", "effective", "lag", "age")}

@@ -101,6 +101,11 @@ class Policy:
         """Whether the rule goes by recorded sketches."""
         return self.rule.sketched
 
+    @property
+    def leveraged(self) -> bool:
+        """Whether the rule goes by leverages."""
+        return self.rule.leveraged
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides, for a log; `from_settings` builds the same."""
         return {**asdict(self), "rule": self.rule.settings()}

@@ -66,7 +66,20 @@ class Rule(ABC):
     @property
     def sketched(self) -> bool:
         """Whether the rule goes by the column `sketch` of `Scores`, which must then have been recorded."""
-        return "sketch" in getattr(self, "balance", ())
+        return "sketch" in self._balance()
+
+    @property
+    def sliced(self) -> bool:
+        """Whether the rule goes by the column `slice` of `Scores`."""
+        return getattr(self, "order", "") == "slice" or not {"slice", "slice_error"}.isdisjoint(self._balance())
+
+    @property
+    def leveraged(self) -> bool:
+        """Whether the rule goes by the column `leverage` of `Scores`, which is known when a window comes."""
+        return bool(getattr(self, "leverage", False)) or "leverage" in self._balance()
+
+    def _balance(self) -> tuple[str, ...]:
+        return getattr(self, "balance", ())
 
     def __str__(self) -> str:
         """The name, and those parameters that differ from what they are by default."""

@@ -41,7 +41,8 @@ class Scores:
     slice : array (n,) of int, optional
         Code of the group that a row belongs to.
     leverage : array (n,), optional
-        How much of the model rests on the row: large where its features are rare (`nearline.deep.Leverage`). Relative.
+        How much of the model rests on the row: large where its features are rare (`nearline.deep.Network.leverage`).
+        Relative.
     maturity : array (n,), optional
         a_i in [0, 1]: how sure it is that the label stays. Losses, scores and weights are multiplied by it.
     irreducible : array (n,), optional
