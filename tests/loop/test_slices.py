@@ -13,6 +13,7 @@ from tests.loop.deep_parts import SAFETY, Talk, configured, model_of, said
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
 from nearline import DataError
+from nearline.gate import HoldOut
 from nearline.loop import History, Offered, SelectionLog, audit
 from nearline.loop._offered import PRICED, codes
 from nearline.select import replay
@@ -86,6 +87,13 @@ def test_slices_are_those_of_the_column_and_in_the_order_of_its_values(config: P
     assert np.array_equal(whole.scores.slice, np.unique(member, return_inverse=True)[1])
     order = [np.argsort(one.scores.slice[-100:], kind="stable") for one in (whole, part)]
     assert np.array_equal(*order)
+
+
+def test_one_column_may_hold_out_and_be_the_slice(config: Path) -> None:
+    hold, plain = HoldOut(("member",), 0.3), offered(config)
+    found = offered(config, holdout=hold)
+    assert np.array_equal(found.scores.held, hold.of(found.rows))  # type: ignore[attr-defined]
+    assert np.array_equal(found.scores.slice, plain.scores.slice)
 
 
 def test_the_log_makes_the_same_choices_with_the_leverages_that_it_keeps(config: Path) -> None:
