@@ -20,7 +20,7 @@ from nearline import select
 
 RATIOS = (0.05, 0.1, 0.2, 0.5)
 NETWORKS = {"mnist": ("mlp", "cnn"), "cifar": ("resnet",)}
-BACKWARDS = {"mnist": 20_000, "cifar": 10_000}
+BACKWARDS = {"mnist": 20_000, "cifar": 6_000}
 SHOWN = [rule for rule in RULES if rule not in (SHUFFLED, "label balanced")]
 """Every rule that has something to say of ten equally frequent classes."""
 

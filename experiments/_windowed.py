@@ -80,11 +80,11 @@ def run(
             scores = replace(priced(record, rows.label, lag, rng if shuffled else None), slice=entity[first:last])
             if least is not None:
                 scores = replace(scores, irreducible=least[first:last])
-            begun, before = time.perf_counter(), network.passes.forwards
+            begun, before = time.process_time(), network.passes.forwards
             if rests:
                 scores = replace(scores, leverage=network.leverage(rows, stream.items))
             state = train(network, rows, rule, scores, ratio, rng, state)
-            seconds += time.perf_counter() - begun
+            seconds += time.process_time() - begun
             network.passes.forwards = before
     return measured(stream, design, margin, seconds, network)
 
