@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _report
-from experiments import _draw, _image_data, _processes, _results
+from experiments import _draw, _image_data, _kept, _results
 from experiments._estimate import Estimate
 from experiments._image_training import SKETCH, Course, course
 from experiments._obftf_ctr import FULL, RULES, SHUFFLED, WEIGHTED
@@ -46,10 +46,10 @@ def images(args: Any) -> tuple[list[_report.Bar], list[Table], str]:
     seeds = range(1 if args.quick else args.seeds)
     tasks = [
         Task(args.what, network, rule, ratio, seed, args.device, args.quick)
-        for network in NETWORKS[args.what] for rule in SHOWN
-        for ratio in ((1.0,) if rule == FULL else RATIOS[1:2] if args.quick else RATIOS) for seed in seeds
+        for seed in seeds for network in NETWORKS[args.what] for rule in SHOWN
+        for ratio in ((1.0,) if rule == FULL else RATIOS[1:2] if args.quick else RATIOS)
     ]  # fmt: skip
-    found = dict(zip(tasks, _processes.each(one, tasks, args.jobs, chunk=2)))
+    found = _kept.runs(one, tasks, args.jobs, 2, args.keep, known)
     ratios = sorted({task.ratio for task in tasks if task.rule != FULL})
     tables = [
         table(found, args.what, network, ratios, seeds, at_time)
@@ -67,6 +67,11 @@ def one(task: Task) -> Course:
     backwards = BACKWARDS[task.data] // (10 if task.quick else 1)
     held = _loaded(task.data, task.device, task.quick)
     return course(held, task.network, RULES[task.rule], task.ratio, task.seed, backwards, task.device)
+
+
+def known(task: dict[str, Any], course: dict[str, Any]) -> tuple[Task, Course]:
+    """A run that was kept."""
+    return Task(**task), Course(**{name: tuple(values) for name, values in course.items()})
 
 
 @lru_cache

@@ -5,8 +5,8 @@
 `ctr`: drifting click streams, MovieLens-1M and Bank Marketing, one step per window on a tenth of it, every rule; each
 window is scored before it is trained on, and the last half counts. `mnist`, `cifar`: test error at equal backward
 passes and at equal time, at several ratios. `regression`: a line through points of which some are outliers.
-`--write` renews the figure and the section of docs/results.md. `--keep FILE` adds each run of `ctr` to a file, and does
-not repeat those that it holds.
+`--write` renews the figure and the section of docs/results.md. `--keep FILE` adds each run (but of `regression`)
+to a file, and does not repeat those that it holds.
 """
 
 from __future__ import annotations
