@@ -24,6 +24,7 @@ WEIGHTED = "pps by cells + leverage + cube"
 """The weighted design that the bars speak of: probabilities from the fresh norms that records and labels let expect,
 times how much rests on a row; draws balanced on the errors of each entity, the loss and the recorded sketch."""
 SHUFFLED = "pps, records shuffled"
+BY_ENTITY = "pps by cells, by entity"
 
 RULES: dict[str, select.Rule | None] = {
     FULL: None,
@@ -34,7 +35,7 @@ RULES: dict[str, select.Rule | None] = {
     "pps + cube": select.by_name("pps", floor=0.05, sampler="cube", balance=("sketch", "loss")),
     "pps by cells": select.by_name("pps", floor=0.1, trust="cells"),
     "pps by cells + cube": select.by_name("pps", floor=0.1, trust="cells", sampler="cube", balance=("sketch", "loss")),
-    "pps by cells, by entity": select.by_name("pps", floor=0.1, trust="cells", order="slice"),
+    BY_ENTITY: select.by_name("pps", floor=0.1, trust="cells", order="slice"),
     WEIGHTED: select.by_name(
         "pps",
         floor=0.1,
@@ -178,8 +179,8 @@ def table(runs: Runs, stream: str, seeds: Sequence[int]) -> Table:
     seconds = np.mean([_of(runs, stream, FULL, 0, seed).seconds for seed in seeds])
     rows = []
     for rule in RULES:
-        cells = [excess(runs, stream, rule, lag, seeds, what).text(2, 1000) for what in KINDS for lag in LAGS]
-        calibration = [_calibration(runs, stream, rule, lag, seeds, what).text(3) for what in KINDS for lag in LAGS]
+        cells = [_cell(excess(runs, stream, rule, lag, seeds, what), 2, 1000) for what in KINDS for lag in LAGS]
+        calibration = [_cell(_calibration(runs, stream, rule, lag, seeds, what), 3) for what in KINDS for lag in LAGS]
         share = np.mean([_of(runs, stream, rule, 0, seed).seconds for seed in seeds]) / seconds
         backwards = _of(runs, stream, rule, 0, seeds[0]).backwards / full.backwards
         rows.append((rule, *cells, *calibration, f"{backwards:.3f}", f"{share:.2f}"))
@@ -191,6 +192,11 @@ def table(runs: Runs, stream: str, seeds: Sequence[int]) -> Table:
     return Table(
         f"{stream}: log loss over {against}, x 1000; passes and seconds as shares of the full batch", columns, rows
     )
+
+
+def _cell(estimate: Estimate, digits: int, scale: float = 1.0) -> str:
+    """Nothing where it was not measured."""
+    return "" if math.isnan(estimate.mean) else estimate.text(digits, scale)
 
 
 def draw(runs: Runs, seeds: Sequence[int], write: bool) -> str:

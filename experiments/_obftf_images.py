@@ -14,15 +14,15 @@ from benchmarks import _report
 from experiments import _draw, _image_data, _kept, _results
 from experiments._estimate import Estimate
 from experiments._image_training import SKETCH, Course, course
-from experiments._obftf_ctr import FULL, RULES, SHUFFLED, WEIGHTED
+from experiments._obftf_ctr import BY_ENTITY, FULL, RULES, SHUFFLED, WEIGHTED
 from experiments._results import Table
 from nearline import select
 
 RATIOS = (0.05, 0.1, 0.2, 0.5)
 NETWORKS = {"mnist": ("mlp", "cnn"), "cifar": ("resnet",)}
 BACKWARDS = {"mnist": 20_000, "cifar": 6_000}
-SHOWN = [rule for rule in RULES if rule not in (SHUFFLED, "label balanced")]
-"""Every rule that has something to say of ten equally frequent classes."""
+SHOWN = [rule for rule in RULES if rule not in (SHUFFLED, BY_ENTITY, WEIGHTED, "label balanced")]
+"""Every rule that has something to say of ten equally frequent classes, and of images that belong to nobody."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def draw(found: Courses, args: Any, ratios: Sequence[float], seeds: Sequence[int
     if not args.write or args.quick:
         return ""
     networks = NETWORKS[args.what]
-    coloured = {"pps": _draw.BLUE, "uniform": _draw.INK, "swap": _draw.ORANGE, WEIGHTED: _draw.GREEN}
+    coloured = {"pps": _draw.BLUE, "uniform": _draw.INK, "swap": _draw.ORANGE, "pps by cells + cube": _draw.GREEN}
     with _draw.figure(_results.FIGURES / f"obftf-{args.what}.svg", len(networks), (5.0 * len(networks), 3.6)) as axes:
         for ax, network in zip(axes if len(networks) > 1 else [axes], networks):
             for rule in SHOWN:
