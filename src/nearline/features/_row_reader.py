@@ -49,15 +49,6 @@ class ReadRows:
     design: Design
     block: RowBlock
 
-    @property
-    def slices(self) -> list[slice | None]:
-        """Which rows are those of each body; None for one that is not among them."""
-        first, found = 0, list[slice | None]()
-        for end in self.ends:
-            found.append(slice(first, end) if end >= 0 else None)
-            first = max(first, end)
-        return found
-
 
 class RowReader:
     """Reads requests for one `RowEncoder`; `usable` is False where a column is of a kind that this does not read."""

@@ -74,7 +74,6 @@ class Together:
     def _take(self, bodies: Sequence[bytes], asked: Sequence[_Asked], waiter: Acknowledger) -> None:
         try:
             recorded = self._recorded(bodies, waiter)
-            self._reply(asked, recorded)
         except Overloaded as error:
             if len(bodies) == 1:
                 _settle(asked, error)
@@ -85,6 +84,8 @@ class Together:
             _settle(asked, None)
         except Exception as error:
             _settle(asked, error)
+        else:
+            self._reply(asked, recorded)
 
     def _recorded(self, bodies: Sequence[bytes], waiter: Acknowledger) -> _Recorded | None:
         service = self._service
@@ -101,11 +102,16 @@ class Together:
 
     def _reply(self, asked: Sequence[_Asked], recorded: _Recorded | None) -> None:
         """Make the answers while the disk works; they leave when it is done."""
-        ends = [-1] * len(asked) if recorded is None else recorded.ends
-        _settle([one for one, end in zip(asked, ends) if end < 0], None)
-        if recorded is not None:
-            rest = [one for one, end in zip(asked, ends) if end >= 0]
-            answers = self._answers(recorded, [end for end in ends if end >= 0])
+        if recorded is None:
+            _settle(asked, None)
+            return
+        _settle([one for one, end in zip(asked, recorded.ends) if end < 0], None)
+        rest = [one for one, end in zip(asked, recorded.ends) if end >= 0]
+        try:
+            answers = self._answers(recorded, [end for end in recorded.ends if end >= 0])
+        except Exception as error:  # the rows are recorded: they are not to be judged once more
+            _settle(rest, error)
+        else:
             recorded.durable.add_done_callback(partial(_deliver, rest, answers))
 
     def _answers(self, recorded: _Recorded, ends: Sequence[int]) -> list[Answer]:
