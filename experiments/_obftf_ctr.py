@@ -121,9 +121,7 @@ def _stream(name: str, seed: int, quick: bool) -> Stream:
     return STREAMS[name](seed, quick)
 
 
-def excess(
-    runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What = "raw"
-) -> Estimate:  # fmt: skip
+def excess(runs: Runs, stream: str, rule: str, lag: int, seeds: Sequence[int], what: What = "raw") -> Estimate:
     """Log loss over the Bayes rate where it is known, over training on the full batch where not; mean of the seeds."""
     return Estimate.of([over(runs, stream, rule, lag, seed, what) for seed in seeds])
 

@@ -67,7 +67,8 @@ def run(
     `shuffled` makes them worthless, by giving each row the record of another.
     """
     network, design = start(stream, seed)
-    records = Recorder(network, design, stream.window, lag, sketched(rule))
+    sketch = SKETCH if rule is not None and rule.sketched else 0
+    records = Recorder(network, design, stream.window, lag, sketch)
     entity, rests = entities(stream), bool(getattr(rule, "leverage", False))
     rng, state = np.random.default_rng([seed, 1]), select.SelectorState()
     least = irreducible(stream, seed) if rule is not None and rule.name == "rho_loss" else None
@@ -132,12 +133,6 @@ def entities(stream: Stream) -> NDArray[np.int64]:
         return np.zeros(stream.table.num_rows, np.int64)
     values = stream.table[stream.entity].to_numpy(zero_copy_only=False)
     return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
-
-
-def sketched(rule: select.Rule | None) -> int:
-    """Length of the sketch that a rule needs recorded."""
-    needs = rule is not None and (rule.name == "gradmatch" or "sketch" in getattr(rule, "balance", ()))
-    return SKETCH if needs else 0
 
 
 class Recorder:

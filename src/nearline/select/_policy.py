@@ -97,11 +97,6 @@ class Policy:
         return self.rule.learn(state, chosen, fresh)
 
     @property
-    def sketched(self) -> bool:
-        """Whether the rule goes by recorded sketches."""
-        return self.rule.sketched
-
-    @property
     def leveraged(self) -> bool:
         """Whether the rule goes by leverages."""
         return self.rule.leveraged
