@@ -106,6 +106,7 @@ def run(folder: Path, kills: int, members: int, seed: int, *, refits: bool = Fal
         _settle_doubts(client, sent)
         for _ in settled(client):
             pass
+        _caught_up(client)
         service.stop()
     settings = configs.load(config).running()
     found = audit(settings.folder, settings.safety)
@@ -116,6 +117,15 @@ def run(folder: Path, kills: int, members: int, seed: int, *, refits: bool = Fal
         "restart": _report.Spread.of(restarts), "predictions": len(sent.predictions), "outcomes": len(sent.outcomes),
         "swaps": len(Committed.of(settings.folder).copies),
     }  # fmt: skip
+
+
+def _caught_up(client: Client, timeout: float = 60.0) -> None:
+    """Wait until the published version has learned what came after its cut-off, and is served."""
+    until = time.monotonic() + timeout
+    while client.get("/api/status")["versions"]["coming"] is not None:
+        if time.monotonic() > until:
+            raise RuntimeError("the published version still catches up")
+        time.sleep(0.05)
 
 
 def _refit(config: Path) -> str:
