@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from tests.loop.parts import history, rows, trained
-from tests.loop.running import Clock, happened, opened, predict, published, turn
+from tests.loop.running import candidates
 from typer.testing import CliRunner
 
-from nearline import GLMix
 from nearline.cli._app import app
-from nearline.store import Registry, Version
 
 CONFIG = """
 [schema]
@@ -44,23 +40,7 @@ latency_ratio = 20.0
 @pytest.fixture
 def served(tmp_path: Path) -> Path:
     """A configuration whose 1.0.0 has served 600 predictions; 2.0.0 learned flipped labels, 3.0.0 is 1.0.0 again."""
-    clock, rng, state = Clock(), np.random.default_rng(1), tmp_path / "state"
-    published(state, clock=clock)
-    past = history(4_000)
-    past["clicked"] = rng.random(4_000) > (1 + past["member"]) / 11
-    flipped = GLMix(trained().schema, trained().fixed, trained().random)
-    flipped.partial_fit(past)
-    registry = Registry(state, clock=clock)
-    for number, model in ((2, flipped), (3, trained())):
-        registry.register(model.save(registry.stage()), Version(number), who="ann", why="candidate")
-    registry.close()
-    loop = opened(state, clock)
-    for tick in range(30):
-        members = rng.integers(0, 10, 20)
-        happened(loop, predict(loop, rows(members.tolist(), seed=tick)), (rng.random(20) < (1 + members) / 11).tolist())
-        turn(loop)
-        clock.now += 1.0
-    loop.close()
+    candidates(tmp_path / "state")
     config = tmp_path / "nearline.toml"
     config.write_text(CONFIG)
     return config

@@ -5,12 +5,15 @@ NearlineError
 ├── ConfigError       a setting does not make sense (also a ValueError)
 ├── StateError        something on disk is missing, truncated, altered or of another format
 │   └── Conflict      somebody else changed it first
+├── Refused           the publish gate does not let a version through
 └── Overloaded        more waits to be written than may; come back later
 
 NearlineWarning       something works, but hardly as meant (a UserWarning)
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class NearlineError(Exception):
@@ -46,6 +49,20 @@ class StateError(NearlineError):
 
 class Conflict(StateError):  # noqa: N818 - a state, as in the field's 409
     """Somebody else changed it first; look at what it is now and decide anew."""
+
+
+class Refused(NearlineError):  # noqa: N818 - a verdict
+    """The publish gate does not let a version through; `reasons` has a sentence for every check that failed.
+
+    >>> raise Refused("2.0.0", ["size: 3.0 MB, live 1.0 MB; 2.0 MB is allowed"])
+    Traceback (most recent call last):
+        ...
+    nearline._errors.Refused: the gate refuses version 2.0.0: size: 3.0 MB, live 1.0 MB; 2.0 MB is allowed
+    """
+
+    def __init__(self, version: str, reasons: Sequence[str]) -> None:
+        self.version, self.reasons = version, tuple(reasons)
+        super().__init__(f"the gate refuses version {version}: {'; '.join(reasons)}")
 
 
 class Overloaded(NearlineError):  # noqa: N818 - a state, as in the field's 429

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from tests.loop.parts import CALM, trained
+from tests.loop.parts import CALM, history, rows, trained
 
 from nearline import GLMix
 from nearline.features import RowEncoder
@@ -95,3 +96,24 @@ def happened(loop: Loop, ids: Sequence[str], labels: Any, kind: str = "outcome")
         "prediction_id": list(ids), "prediction": position, "time": [now] * n, "received": [now] * n,
         "label": labels, "kind": [kind] * n,
     })  # fmt: skip
+
+
+def candidates(folder: Path) -> None:
+    """A state directory whose 1.0.0 has served 600 predictions; 2.0.0 learned flipped labels, 3.0.0 is 1.0.0 again."""
+    clock, rng = Clock(), np.random.default_rng(1)
+    published(folder, clock=clock)
+    past = history(4_000)
+    past["clicked"] = rng.random(4_000) > (1 + past["member"]) / 11
+    flipped = GLMix(trained().schema, trained().fixed, trained().random)
+    flipped.partial_fit(past)
+    registry = Registry(folder, clock=clock)
+    for number, model in ((2, flipped), (3, trained())):
+        registry.register(model.save(registry.stage()), Version(number), who="ann", why="candidate")
+    registry.close()
+    loop = opened(folder, clock)
+    for tick in range(30):
+        members = rng.integers(0, 10, 20)
+        happened(loop, predict(loop, rows(members.tolist(), seed=tick)), (rng.random(20) < (1 + members) / 11).tolist())
+        turn(loop)
+        clock.now += 1.0
+    loop.close()

@@ -157,7 +157,7 @@ def test_rolling_back_to_the_live_version_drops_what_was_learned_on_it(loop: Loo
     assert loop.rollback("1.0.0", "worse", "ann") == "1.0.0"
     assert same_model(loop.live.scorer.model, base)
     assert loop.rollback("1.0.0", "again", "ann") == "1.0.0"
-    assert loop.publish("1.0.2", "it was good", "ann") == "1.0.2"
+    assert loop.publish("1.0.2", "it was good", "ann").version == "1.0.2"
     with pytest.raises(ConfigError, match=r"there is no version 7\.0\.0"):
         loop.rollback("7.0.0", "no such", "ann")
     assert loop.live.scorer.version == "1.0.2"
@@ -367,7 +367,7 @@ def test_what_was_learned_is_kept_when_a_server_that_does_not_learn_follows(fold
     serving = opened(copy, clock, learn=False)
     assert serving.live.scorer.version == "1.0.2"
     assert serving.rollback("1.0.0", "look", "ann") == "1.0.0"
-    assert serving.publish("1.0.2", "back", "ann") == "1.0.2"
+    assert serving.publish("1.0.2", "back", "ann").version == "1.0.2"
     serving.close()
 
 

@@ -19,8 +19,9 @@ from nearline import config as configs
 from nearline.cli import _fit
 from nearline.cli._run import loop_of
 from nearline.features import RowEncoder
+from nearline.gate import Refused
 from nearline.glmix import Scorer
-from nearline.serve import App, Limits, Live, Tokens, bound, server
+from nearline.serve import App, Judged, Limits, Live, Published, Tokens, bound, server
 from nearline.store import OUTCOMES, Log, Recorder, Runs, predictions_schema
 
 SCHEMA = Schema(label="clicked", time="when", columns={"tags": Multi("|"), "price": Numeric(10.0, 5.0)})
@@ -66,7 +67,8 @@ class LocalService:
         self.outcomes = Recorder(self.outcomes_log, **recorder)
         self.unready: str | None = None
         self.seeds = 0
-        self.known, self.history = ["1.0.0", "1.1.0"], [{"action": "publish", "version": "1.0.0"}]
+        self.worse = "1.2.0"
+        self.known, self.history = ["1.0.0", "1.1.0", self.worse], [{"action": "publish", "version": "1.0.0"}]
 
     def now(self) -> float:
         return time.time()
@@ -88,15 +90,19 @@ class LocalService:
     def versions(self) -> dict[str, Any]:
         return {"live": self.live.scorer.version, "versions": self.known, "history": self.history}
 
-    def publish(self, version: str, why: str, who: str) -> str:
+    def publish(
+        self, version: str, why: str, who: str, force: bool = False, halted: Callable[[], bool] = lambda: False
+    ) -> Published:
         if version not in self.known:
             raise ConfigError(f"there is no version {version!r}; there are {self.known}")
+        if version == self.worse and not force:
+            raise Refused(version, ["loss: much more"])
         self.live = Live(Scorer(self.live.scorer.model, version), self.live.rows)
         self.history.append({"action": "publish", "version": version, "why": why, "who": who})
-        return version
+        return Published(version, Judged("passed", [], {"loss": "less"}))
 
     def rollback(self, to: str | None, why: str, who: str) -> str:
-        return self.publish(to or "1.0.0", why, who)
+        return self.publish(to or "1.0.0", why, who).version
 
     def close(self) -> None:
         for recorder, log in ((self.predictions, self.predictions_log), (self.outcomes, self.outcomes_log)):

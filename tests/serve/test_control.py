@@ -97,12 +97,23 @@ def test_only_so_many_may_follow(make: Any, client_of: Any) -> None:
 
 def test_publish_and_roll_back(client: Any, service: Any) -> None:
     assert client("POST", "/versions/publish", json={"version": "1.1.0", "why": "better"}).json() == {
-        "version": "1.1.0"
-    }
+        "version": "1.1.0", "gate": {"verdict": "passed", "reasons": [], "checks": {"loss": "less"}},
+    }  # fmt: skip
     assert client("GET", "/versions").json()["live"] == "1.1.0"
     assert client("POST", "/versions/rollback", json={"why": "worse"}).json() == {"version": "1.0.0"}
     assert [entry.get("why") for entry in service.history] == [None, "better", "worse"]
     assert service.history[1]["who"].startswith("admin")
+
+
+def test_a_refused_version_is_409_and_says_how_to_publish_it_all_the_same(client: Any) -> None:
+    order = {"version": "1.2.0", "why": "better"}
+    status, error = client.refused("POST", "/versions/publish", json=order)
+    assert (status, error) == (409, {
+        "type": "refused", "field": "force",
+        "message": 'the gate refuses version 1.2.0: loss: much more; to publish it all the same, send "force": true',
+    })  # fmt: skip
+    assert client("GET", "/versions").json()["live"] == "1.0.0"
+    assert client("POST", "/versions/publish", json={**order, "force": True}).json()["version"] == "1.2.0"
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,11 @@ from nearline import config as configs
 from nearline._errors import StateError
 from nearline.cli import _progress
 from nearline.config import Config
-from nearline.deep import load_model
 from nearline.gate import Check, Verdict
-from nearline.loop import Committed, Cost, Cutoff, judge, judge_held_out
-from nearline.loop._cost import latencies, size
-from nearline.loop._events import predictions_of
-from nearline.loop._examples import SCHEMA as EXAMPLES
-from nearline.store import Log, Registry, Version
+from nearline.loop import Committed
+from nearline.loop import judged as judged_beside_live
+from nearline.store import Registry, Version
 
-_REQUESTS = 2_000
 _SHOWN = 5
 NOT_JUDGED = "not judged: the ledger holds no examples yet"
 
@@ -47,29 +43,11 @@ def run(file: Path, version: str, as_object: bool) -> None:
 
 def judged(config: Config, registry: Registry, version: Version, quiet: bool) -> Verdict | None:
     """What the gate says of a version beside the live one; None where nothing is live, or the ledger holds nothing."""
-    running, live, record = config.running(), registry.live(), registry.record(version)
-    ledger = running.folder / "ledger"
-    if live is None or not (ledger / "examples").exists():
-        return None
-    paths = [registry.path(name) for name in (live.version, version)]
-    models = [load_model(path) for path in paths]
-    with (
-        Log.open(ledger / "predictions", predictions_of(models[0]), read_only=True) as predictions,
-        Log.open(ledger / "examples", EXAMPLES, read_only=True) as examples,
-        _progress.phases(quiet) as say,
-    ):
-        if examples.end == examples.first:
-            return None
-        recent = predictions.read(max(predictions.first, predictions.end - _REQUESTS))
-        times = latencies(models, recent, time.thread_time)
-        costs = [Cost(seconds, size(path)) for seconds, path in zip(times, paths)]
-        if running.gating.holdout is not None:
-            return judge_held_out(
-                models[1], models[0], predictions, examples, running.gating, live=costs[0], cost=costs[1]
-            )
-        return judge(
-            models[1], Cutoff.of(record, examples, predictions), predictions, examples, running.gating,
-            safety=running.safety, live=costs[0], cost=costs[1], copies=Committed.of(running.folder).copies,
+    running = config.running()
+    with _progress.phases(quiet) as say:
+        return judged_beside_live(
+            registry, version, running.gating, safety=running.safety,
+            copies=lambda: Committed.of(running.folder).copies,
             progress=lambda share: say(f"playing version {version} against the ledger", share),
         )  # fmt: skip
 

@@ -124,4 +124,5 @@ def loop_of(settings: Running, learn: bool = True) -> Loop:
         settings.folder, settings.policy, pace=settings.pace, recording=settings.recording, safety=settings.safety,
         guard=settings.guard, limits=settings.limits, clock=time.time, learn=learn,
         change=settings.change, recalibrate=settings.recalibrate, holdout=settings.gating.holdout,
+        gating=settings.gating if settings.gated else None,
     )  # fmt: skip

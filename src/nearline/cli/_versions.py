@@ -19,6 +19,7 @@ from rich.table import Table
 from nearline import config as configs
 from nearline._errors import ConfigError, StateError
 from nearline.cli import _gate, _show
+from nearline.loop import compare, forced
 from nearline.store import Record, Registry, Version
 
 
@@ -52,8 +53,7 @@ def publish(file: Path, version: str, why: str, force: bool, as_object: bool) ->
         reasons = _refused(file, registry, wanted, force, as_object)
         if reasons and not force:
             sys.exit(1)
-        forced = f"{why} (forced, although refused: {'; '.join(reasons)})" if reasons else why
-        change = registry.publish(wanted, who=_who(), why=forced)
+        change = registry.publish(wanted, who=_who(), why=forced(why, reasons))
     _tell(f"version {change.version} is live", change, as_object)
 
 
@@ -81,8 +81,6 @@ def rollback(file: Path, to: str | None, why: str, as_object: bool) -> None:
 
 def diff(file: Path, one: str, other: str, top: int, as_object: bool) -> None:
     """What differs between two versions: what is recorded of them, sizes, and the coefficients that moved most."""
-    from nearline.loop import compare
-
     with _registry(file) as registry:
         records = [registry.record(Version.parse(name)) for name in (one, other)]
         found = compare(*(registry.path(record.version) for record in records), top=top)

@@ -1,6 +1,7 @@
 """Is a candidate good enough to publish, is what is live good enough to stay, has the world changed? By evidence."""
 
 from nearline._confidence import Bounds, ConfidenceSequence
+from nearline._errors import Refused
 from nearline.gate._change import ChangeDetector, ChangeSettings
 from nearline.gate._detector import Detector
 from nearline.gate._evidence import Evidence, Scores
@@ -26,6 +27,7 @@ __all__ = [
     "HoldOut",
     "PublishGate",
     "PublishSettings",
+    "Refused",
     "Scores",
     "Slice",
     "Verdict",

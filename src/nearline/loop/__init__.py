@@ -4,6 +4,7 @@ from nearline.loop._audit import Audit, audit, replay
 from nearline.loop._candidate import Cutoff, judge, judge_held_out
 from nearline.loop._compare import compare
 from nearline.loop._history import Committed, History
+from nearline.loop._judged import forced, judged
 from nearline.loop._loop import Loop
 from nearline.loop._offered import Offered
 from nearline.loop._refit import Refitted, refit
@@ -33,8 +34,10 @@ __all__ = [
     "audit",
     "compare",
     "following",
+    "forced",
     "judge",
     "judge_held_out",
+    "judged",
     "quality",
     "refit",
     "replay",

@@ -89,6 +89,7 @@ def judge(
 def judge_held_out(
     candidate: GLMix, served: GLMix, predictions: Log, examples: Log, gating: Gating, *,
     live: Cost = Cost(), cost: Cost = Cost(),  # noqa: B008 - frozen
+    progress: Callable[[float], None] | None = None,
 ) -> Verdict:  # fmt: skip
     """Score what was held out by both models as they are, and say whether the candidate may be published.
 
@@ -104,6 +105,8 @@ def judge_held_out(
             taken = predictions.take(rows.column("prediction").to_numpy())
             margins = [model.decision_function(pa.table(events(taken, model))) for model in (served, candidate)]
             trial.add_held_out(rows, *margins)
+        if progress is not None:
+            progress((min(at + _CHUNK, examples.end) - examples.first) / (examples.end - examples.first))
     return trial.verdict(live, cost)
 
 

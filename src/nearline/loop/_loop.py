@@ -23,17 +23,20 @@ from nearline.gate import ChangeSettings, GuardSettings, HoldOut
 from nearline.glmix import Safety, Scorer
 from nearline.join import Policy
 from nearline.loop._events import predictions_of
+from nearline.loop._gatekeeper import Gatekeeper
 from nearline.loop._handover import Handover
 from nearline.loop._housekeeping import Housekeeping
 from nearline.loop._learner import Learner, Tick
+from nearline.loop._lines import Line
 from nearline.loop._meters import Busiest, Freshness
 from nearline.loop._settings import Pace, Recording
 from nearline.loop._status import status
 from nearline.loop._storage import Storage
+from nearline.loop._trial import Gating
 from nearline.loop._versions import Versions
 from nearline.loop._warm import warm
 from nearline.recalibrate import RecalibrationSettings
-from nearline.serve import Limits, Live
+from nearline.serve import Limits, Live, Published
 from nearline.store import Change, Recorder, Version
 
 _logger = logging.getLogger("nearline")
@@ -56,6 +59,8 @@ class Loop:
         When the world counts as changed, so that the model lets go of its certainty; None never asks.
     recalibrate, holdout
         How a map of served scores is learned, and which predictions never are, for the gate; None for neither.
+    gating
+        How the gate judges what `publish` is told to make live; None never asks it.
     learn
         False serves and records only: outcomes wait in the ledger for a learner.
     clock
@@ -71,7 +76,7 @@ class Loop:
         self, folder: Path, policy: Policy, *, pace: Pace, recording: Recording, safety: Safety,
         guard: GuardSettings | None, limits: Limits, clock: Callable[[], float], learn: bool = True,
         change: ChangeSettings | None = None, recalibrate: RecalibrationSettings | None = None,
-        holdout: HoldOut | None = None,
+        holdout: HoldOut | None = None, gating: Gating | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.pace, self.recording, self.limits = folder, pace, recording, limits
         self.clock, self.learns, self.started = clock, learn, clock()
@@ -94,6 +99,7 @@ class Loop:
                 self.storage, policy, safety, self._versions.load, guard or GuardSettings(link=model.link),
                 change=change, batch=pace.batch, recalibrate=recalibrate, holdout=holdout,
             )  # fmt: skip
+            self._gatekeeper = Gatekeeper(self._versions.registry, gating, safety, lambda: self.learner.copies)
             self.handover = Handover(self.learner, self._versions, pace.lag, clock)
             if not self.learner.restore():
                 self.learner.begin(entry.version, entry.number, self.started, self._versions.held(entry.version))
@@ -181,18 +187,28 @@ class Loop:
         """The live version, those that can be published, and their history."""
         return self._versions.summary(self.live.scorer.version)
 
-    def publish(self, version: str, why: str, who: str) -> str:
-        """Make a registered version the live one; the name of what is served now.
+    def publish(
+        self, version: str, why: str, who: str, force: bool = False, halted: Callable[[], bool] = lambda: False
+    ) -> Published:
+        """Make a registered version the live one if the gate lets it or it is forced; what is served now.
 
         A fit of which examples came since is served as soon as it has learned them; any other from when this returns.
         """
+        named, before = Version.parse(version), self._standing()
+        self._versions.require(named)
+        found, why = self._gatekeeper.let(named, why, force, halted)
         with self._turn:
             self._mend()
-            named = Version.parse(version)
-            self._versions.require(named)
+            if self._standing() != before:
+                raise Conflict(f"something else went live while version {version} was judged; look, and order it again")
             self._versions.publish(named, who, why)
             self._follow()
-        return self.live.scorer.version
+        return Published(self.live.scorer.version, found)
+
+    def _standing(self) -> tuple[Line, int, int]:
+        """What a version is judged beside: the line that learns, and that of what the registry says is live."""
+        pointer = self._versions.pointer().version
+        return self.learner.line, pointer.whole, pointer.batch
 
     def rollback(self, to: str | None, why: str, who: str) -> str:
         """Return to a version, by default the one before the live one; served from when this returns."""

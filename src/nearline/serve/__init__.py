@@ -2,7 +2,8 @@
 
 from nearline.serve._access import Tokens
 from nearline.serve._app import App
+from nearline.serve._messages import Judged, Published
 from nearline.serve._server import bound, server
 from nearline.serve._service import Limits, Live, Recording, Service
 
-__all__ = ["App", "Limits", "Live", "Recording", "Service", "Tokens", "bound", "server"]
+__all__ = ["App", "Judged", "Limits", "Live", "Published", "Recording", "Service", "Tokens", "bound", "server"]

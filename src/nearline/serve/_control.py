@@ -111,9 +111,8 @@ class Control:
 
     async def _publish(self, request: Request) -> Response:
         order = await self._order(request, _messages.Publish)
-        who = _who(request)
-        version = await asyncio.to_thread(self._service.publish, order.version, order.why, who)
-        return _json(_messages.Published(version))
+        given = order.version, order.why, _who(request), order.force, self.stopping.is_set
+        return _json(await asyncio.to_thread(self._service.publish, *given))
 
     async def _rollback(self, request: Request) -> Response:
         order = await self._order(request, _messages.Rollback)

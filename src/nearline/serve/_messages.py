@@ -110,10 +110,11 @@ class Accepted(msgspec.Struct):
 
 
 class Publish(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version to make the live one, and why."""
+    """Which version to make the live one, and why; `force` even if the gate refuses it."""
 
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     why: Text
+    force: bool = False
 
 
 class Rollback(msgspec.Struct, forbid_unknown_fields=True):
@@ -123,7 +124,16 @@ class Rollback(msgspec.Struct, forbid_unknown_fields=True):
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
 
 
-class Published(msgspec.Struct):
-    """The version that is live now."""
+class Judged(msgspec.Struct):
+    """What the gate says of a version: why it refuses it or was not asked, and what it found check by check."""
+
+    verdict: Literal["passed", "refused", "not judged"]
+    reasons: list[str] = msgspec.field(default_factory=list)
+    checks: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Published(msgspec.Struct, omit_defaults=True):
+    """The version that is live now, and what the gate said of the one that was ordered."""
 
     version: str
+    gate: Judged | None = None

@@ -27,7 +27,7 @@ _TEXTS = {
     403: "A wrong token",
     404: "No such path",
     405: "No such method here",
-    409: "The state does not allow it",
+    409: "The gate refuses it, or something else went live meanwhile",
     413: "The body is too large",
     415: "Another Content-Type is needed",
     422: "A value does not fit; the error names the field",

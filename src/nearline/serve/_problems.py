@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from nearline._errors import ConfigError, DataError, Overloaded, StateError
+from nearline._errors import ConfigError, Conflict, DataError, Overloaded, Refused, StateError
 
 _logger = logging.getLogger("nearline")
 _PLACE = re.compile(r"^(.*?)(?: - at `\$\.?(.*?)(?:`|$))?$", re.DOTALL)
@@ -23,6 +23,7 @@ STATUSES = {
     "not_found": 404,
     "method_not_allowed": 405,
     "conflict": 409,
+    "refused": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "invalid": 422,
@@ -94,6 +95,10 @@ def problem_of(error: BaseException, rows: str = "rows") -> Problem:
             return Problem("invalid", str(error))
         case Overloaded():
             return busy(str(error), error.retry_after)
+        case Refused():
+            return Problem("refused", f'{error}; to publish it all the same, send "force": true', "force")
+        case Conflict():
+            return Problem("conflict", str(error))
         case StateError():
             _logger.error("a request failed: %s", error)
             return Problem("unavailable", str(error))

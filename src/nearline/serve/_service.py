@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nearline.features import RowEncoder
 from nearline.glmix import Scorer
 from nearline.serve._json_answer import AnswerWriter
+from nearline.serve._messages import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,11 @@ class Service(Protocol):
     def versions(self) -> dict[str, Any]:
         """The live version, those that can be published, and their history."""
 
-    def publish(self, version: str, why: str, who: str) -> str:
-        """Make a version the live one; its name. Raises ConfigError when there is none of that name."""
+    def publish(self, version: str, why: str, who: str, force: bool, halted: Callable[[], bool]) -> Published:
+        """Make a version the live one, if the gate lets it or it is forced; it may be judged for as long as not
+        `halted`. Raises ConfigError when there is none of that name, Refused where the gate refuses it, and Conflict
+        where something else went live meanwhile.
+        """
 
     def rollback(self, to: str | None, why: str, who: str) -> str:
         """Return to a version, or to the one before the live one; the name of the live one then."""
