@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="nearline.deep needs torch: pip install 'nearline[deep]'")
 
 from nearline import ConfigError
+from nearline.cli._app import app
 from nearline.config import loads
 from nearline.deep import DCN, DLRM, MLP, NetworkGLMix, Optimiser
 from nearline.select import by_name
 
 BASE = '[schema]\nlabel = "clicked"\n\n[fixed]\non = ["price", "device"]\n\n[[random]]\nkey = "member"\n\n'
 NETWORK = "[fixed.network]\n"
+PRICED = '[deep]\nleverage = ["price"]\nselect = { rule = "pps", leverage = true }\n'
 
 
 def test_a_network_reads_the_columns_of_the_fixed_effect() -> None:
@@ -79,6 +85,14 @@ def test_every_kind_has_its_sizes(text: str, made: object) -> None:
             NETWORK + '[deep]\nleverage = ["member"]\nselect = { rule = "pps", leverage = true }',
             ("[deep] leverage", "does not read 'member'", "'device', 'price'"),
         ),
+        (
+            f'{NETWORK}[schema.columns]\nprice = {{ kind = "numeric" }}\n{PRICED}',
+            ("[deep] leverage: 'price' is numeric", "leave it out, or declare it categorical ([schema.columns])"),
+        ),
+        (
+            f'{NETWORK}[schema.columns]\nprice = {{ kind = "vector" }}\n{PRICED}',
+            ("[deep] leverage: 'price' is vector", "trained on; leave it out"),
+        ),
         (NETWORK + '[deep]\nselect = { rule = "pps", floor = 3 }', ("[deep.select]", "floor = 3", "between 0 and 1")),
         (NETWORK + '[deep]\nshadow = { rule = "pps", sampler = "cub" }', ("[deep.shadow] sampler", "mean 'cube'")),
         (NETWORK + '[deep]\nselect = { rule = "cube", balance = "loss" }', ("[deep.select] balance", "a list")),
@@ -125,6 +139,29 @@ def test_columns_of_slices_and_leverage_are_named_where_a_rule_goes_by_them() ->
     assert (loads(BASE + NETWORK).deep().slices, loads(BASE + NETWORK).deep().leverage) == (None, ())
     trimmed = f'[model]\nlink = "identity"\n{BASE}{NETWORK}[deep]\ntrim = "mad"\nslices = "device"'
     assert loads(trimmed).deep().slices == "device"
+
+
+def test_a_table_tells_the_kinds_of_columns_whose_leverage_counts() -> None:
+    """Before a network is trained on it: `nearline check` and `nearline fit` ask."""
+    found = loads(BASE + NETWORK + PRICED)
+    assert found.deep().leverage == ("price",)
+    assert found.deep(pa.table({"device": ["a"], "price": ["low"]})).leverage == ("price",)
+    with pytest.raises(ConfigError, match=r"^nearline\.toml: \[deep\] leverage: 'price' is numeric: .* leave it out"):
+        found.deep(pa.table({"device": ["a"], "price": [1.5]}))
+    declared = '[schema.columns]\nprice = { kind = "categorical" }\n'
+    assert loads(BASE + NETWORK + declared + PRICED).deep(pa.table({"price": [1]})).leverage == ("price",)
+
+
+@pytest.mark.parametrize("command", ["check", "fit"])
+def test_a_number_by_whose_leverage_is_drawn_is_refused_before_anything_is_trained(
+    tmp_path: Path, command: str
+) -> None:
+    rows = {"price": [1.5, 2.5], "device": ["a", "b"], "member": [1, 2], "clicked": [0, 1]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    file = tmp_path / "nearline.toml"
+    file.write_text(f'[data]\npath = "rows.parquet"\n{BASE}{NETWORK}{PRICED}[live]\nfolder = "state"\n')
+    with pytest.raises(ConfigError, match=r"\[deep\] leverage: 'price' is numeric"):
+        CliRunner().invoke(app, [command, str(file)], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def run(file: Path, data: list[str], dead_letter: Path | None, as_object: bool) 
     """Check the rows of `data` (or of the file's own `[data]`), say what is wrong, put bad rows aside if asked to."""
     config = configs.load(file)
     table = config.read(data)
+    config.deep(table)
     model = config.linear()
     checked = model.encoder.check(table, link=model.link, need_label=True, divert=True)
     written = checked.rejects.write(dead_letter) if dead_letter is not None else None

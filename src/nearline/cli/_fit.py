@@ -94,6 +94,7 @@ def learn(config: Config, tables: Sequence[Any], say: _progress.Say) -> tuple[GL
     settings, network = config.tables.fit, config.tables.fixed.network
     model = config.model()
     if isinstance(model, NetworkGLMix) and network is not None:
+        config.deep(tables[0])
         say("training the network", 0.0)
         model.fit_network(tables, epochs=network.epochs)
     if settings.learn_priors:

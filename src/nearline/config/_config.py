@@ -91,8 +91,11 @@ class Config:
                 dispersion=settings.dispersion, threads=settings.threads,
             )  # fmt: skip
 
-    def deep(self) -> Training:
-        """How the network goes on being trained, as `[deep]` says."""
+    def deep(self, table: Any = None) -> Training:
+        """How the network goes on being trained, as `[deep]` says.
+
+        A `pyarrow.Table` tells the kinds of columns that `[schema.columns]` does not declare.
+        """
         with self._at(""):
             if self.tables.fixed.network is not None:
                 _deep.check(self.tables.fixed.network, self.schema(), self.tables.fixed.on)
@@ -100,7 +103,14 @@ class Config:
                 raise ConfigError(
                     "[deep] trains a network, and there is none: add [fixed.network], or leave [deep] out"
                 )
-            return _deep.training(self.tables.deep, self.tables.model.link, self._recorded(), self.tables.fixed.on)
+            return _deep.training(
+                self.tables.deep, self.tables.model.link, self._recorded(), self.tables.fixed.on, self._kinds(table)
+            )
+
+    def _kinds(self, table: Any) -> dict[str, ColumnKind | None]:
+        schema = self.schema()
+        found = () if table is None else [name for name in self.tables.fixed.on if name in table.column_names]
+        return {**schema.columns, **{name: schema.kind(name, table[name].type) for name in found}}
 
     def _recorded(self) -> tuple[str, ...]:
         """Keys and features, which the ledger keeps of every prediction."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from nearline.deep import DCN, DLRM, MLP, NetworkGLMix, Optimiser
 from nearline.deep._torch import require
 from nearline.glmix import GLMix
 from nearline.glmix._replay import seconds
-from nearline.schema import Schema
+from nearline.schema import ColumnKind, Schema
 from nearline.select import Policy
 
 if TYPE_CHECKING:
@@ -89,13 +89,18 @@ def on_network(table: NetworkTable, effects: GLMix, on: tuple[str, ...]) -> Netw
         return NetworkGLMix.of(effects, network)
 
 
-def training(table: DeepTable, link: str, recorded: Sequence[str], columns: Sequence[str]) -> Training:
+def training(
+    table: DeepTable, link: str, recorded: Sequence[str], columns: Sequence[str],
+    kinds: Mapping[str, ColumnKind | None],
+) -> Training:  # fmt: skip
     """What `[deep]` says.
 
     Parameters
     ----------
     recorded, columns
         What the ledger keeps of every prediction, and what the network reads of it.
+    kinds
+        Kinds of columns, of those of which they are known.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def training(table: DeepTable, link: str, recorded: Sequence[str], columns: Sequ
     shadow = None if table.shadow is None else replace(policy, rule=_select.rule("shadow", table.shadow))
     return Training(
         policy, table.budget, table.window, table.seed, shadow, _select.sketch(table),
-        _select.slices(table, recorded), _select.leverage(table, columns),
+        _select.slices(table, recorded), _select.leverage(table, columns, kinds),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from nearline._errors import ConfigError
 from nearline.config._explain import explain_value, suggestion
+from nearline.schema import ColumnKind, Numeric, Vector
 from nearline.select import Rule, by_name, rule_class
 
 if TYPE_CHECKING:
@@ -99,13 +100,19 @@ def slices(table: DeepTable, recorded: Sequence[str]) -> str | None:
     return name
 
 
-def leverage(table: DeepTable, columns: Sequence[str]) -> tuple[str, ...]:
+def leverage(table: DeepTable, columns: Sequence[str], kinds: Mapping[str, ColumnKind | None]) -> tuple[str, ...]:
     """The columns of the network whose leverage counts: what `[deep] leverage` says, where a rule goes by it.
+
+    Parameters
+    ----------
+    columns, kinds
+        What the network reads, and the kinds of those columns of which they are known.
 
     Raises
     ------
     ConfigError
-        They are absent where a rule needs them, serve nothing, or the network does not read one.
+        They are absent where a rule needs them, serve nothing, or the network does not read one, or reads it as a
+        number.
     """
     needing, names = _needing(table, lambda rule: rule.leveraged), table.leverage or ()
     if not names:
@@ -117,7 +124,15 @@ def leverage(table: DeepTable, columns: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in columns:
             raise ConfigError(f"[deep] leverage: the network does not read {name!r}; {suggestion(name, columns)}")
+        if isinstance(kind := kinds.get(name), Numeric | Vector):
+            raise ConfigError(f"[deep] leverage: {_not_embedded(name, kind)}")
     return tuple(dict.fromkeys(names))
+
+
+def _not_embedded(name: str, kind: Numeric | Vector) -> str:
+    said = f"{name!r} is {type(kind).__name__.lower()}: only values that are embedded are seldom or often trained on; "
+    also = ", or declare it categorical ([schema.columns])" if isinstance(kind, Numeric) else ""
+    return f"{said}leave it out{also}"
 
 
 def _needing(table: DeepTable, needs: Callable[[Rule], bool]) -> list[str]:
