@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install .[dev]")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    """A page whose script errors fail the test."""
-    errors: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
-    assert not errors
+from tests.serve.dashboard.parts import eventually
 
 
 def test_the_page_follows_a_run_and_rolls_it_back(page: Any, running: Any) -> None:
     """What is predicted, joined and learned shows without a reload; a roll back there is one of the service."""
     untaught = [p["probability"] for p in running.post("/predict", {"rows": running.rows[:50]})["predictions"]]
+    page.set_default_timeout(30_000)  # a learner and its service share the machine with the browser
     page.goto(running.url)
     page.wait_for_selector("body[data-state=live]")
     assert page.locator("#version").inner_text() == "1.0.0"
 
     running.learn(0, 400)
-    expect = playwright.expect
-    expect(page.locator("#version")).to_have_text("1.0.400")
-    expect(page.locator("#join-learned")).to_have_text("400")
-    expect(page.locator("#join-pending")).to_have_text("50")
-    expect(page.locator("#live-log_loss")).to_have_text(f"{running.status()['quality']['live']['log_loss']:.4f}")
-    expect(page.locator("#fresh-p50")).to_contain_text("ms")
-    expect(page.locator("#empty")).to_be_hidden()
+    eventually(page, "#version").to_have_text("1.0.400")
+    eventually(page, "#join-learned").to_have_text("400")
+    eventually(page, "#join-pending").to_have_text("50")
+    eventually(page, "#live-log_loss").to_have_text(f"{running.status()['quality']['live']['log_loss']:.4f}")
+    eventually(page, "#fresh-p50").to_contain_text("ms")
+    eventually(page, "#empty").to_be_hidden()
     assert page.locator("#busiest li .who").count() > 0
     taught = running.post("/predict", {"rows": running.rows[:50]})["predictions"]
     assert [p["probability"] for p in taught] != untaught
@@ -49,14 +30,14 @@ def test_the_page_follows_a_run_and_rolls_it_back(page: Any, running: Any) -> No
     page.get_by_label("Reason").fill("trying it out")
     page.get_by_label("Admin token").fill("no such admin token")
     page.locator("#confirm").click()
-    expect(page.locator("#dialog-error")).to_have_text("this is no token for admin")
+    eventually(page, "#dialog-error").to_have_text("this is no token for admin")
     assert running.status()["model"]["version"] == "1.0.400"
 
     page.get_by_label("Admin token").fill(running.tokens["admin"])
     page.locator("#confirm").click()
-    expect(page.locator("#done")).to_have_text("Rolled back: version 1.0.0 is live.")
-    expect(page.locator("#version")).to_have_text("1.0.0")
-    expect(page.locator("#history")).to_contain_text("trying it out")
+    eventually(page, "#done").to_have_text("Rolled back: version 1.0.0 is live.")
+    eventually(page, "#version").to_have_text("1.0.0")
+    eventually(page, "#history").to_contain_text("trying it out")
     again = running.post("/predict", {"rows": running.rows[:50]})["predictions"]
     assert {p["version"] for p in again} == {"1.0.0"}
     assert [p["probability"] for p in again] == untaught
@@ -64,5 +45,5 @@ def test_the_page_follows_a_run_and_rolls_it_back(page: Any, running: Any) -> No
     assert (newest["action"], newest["version"], newest["why"]) == ("rollback", "1.0.0", "trying it out")
 
     running.learn(400, 600)  # and it learns on from there
-    expect(page.locator("#version")).not_to_have_text("1.0.0")
+    eventually(page, "#version").not_to_have_text("1.0.0")
     assert page.get_by_role("button", name="Roll back to 1.0.400").is_visible()
