@@ -1,7 +1,7 @@
 """Makes dashboard.png: `python docs/figures/dashboard.py` runs the demo and takes a picture of its dashboard.
 
 What it shows is a real run: `nearline demo` with its own defaults, some seconds after tastes have changed.
-Needs playwright and chromium, as tests/serve/test_dashboard.py does.
+Needs playwright and chromium, as tests/serve/dashboard does.
 """
 
 from __future__ import annotations
