@@ -78,6 +78,35 @@ def test_leverage_multiplies_the_size_by_its_root() -> None:
     np.testing.assert_allclose(chosen.prob, select.mixed(s, B, 0.2)[chosen.index])
 
 
+def test_only_the_most_frequent_slices_are_balanced_one_by_one_and_the_others_together() -> None:
+    """Ties go to the lower value; thousands of values cost no more columns than fifty."""
+    rng = np.random.default_rng(7)
+    code = rng.permutation(np.r_[np.repeat(np.arange(SLICES - 1) * 50, 30), np.arange(10_000, 15_000)])
+    columns = auxiliaries(Scores(slice=code), ("slice",))
+    assert columns.shape == (len(code), SLICES + 1)
+    own = [*(np.arange(SLICES - 1) * 50), 10_000]
+    np.testing.assert_array_equal(columns[:, :-1], code[:, None] == np.array(own))
+    np.testing.assert_array_equal(columns.sum(axis=1), 1)
+    assert columns[:, -1].sum() == 4_999
+
+
+@pytest.mark.parametrize("few", [1, 3, SLICES, SLICES + 1])
+def test_few_slices_have_an_indicator_each(few: int) -> None:
+    code = np.random.default_rng(8).permutation(np.arange(4 * few) // 4 * 3)
+    columns = auxiliaries(Scores(slice=code), ("slice",))
+    np.testing.assert_array_equal(columns, code[:, None] == np.unique(code))
+
+
+def test_a_draw_from_thousands_of_slices_has_the_expected_number_of_the_frequent_and_of_the_others() -> None:
+    rng = np.random.default_rng(9)
+    code = np.r_[np.repeat([3, 5], 1_000), np.arange(10, 2_010)]
+    rule = select.by_name("cube", balance=("slice",))
+    for _ in range(5):
+        chosen = code[rule(Scores(slice=code), 400, rng).index]
+        counts = [np.count_nonzero(chosen == 3), np.count_nonzero(chosen == 5), np.count_nonzero(chosen >= 10)]
+        assert np.abs(np.array(counts) - [100, 100, 200]).max() <= 3
+
+
 @pytest.mark.parametrize(
     ("how", "column"),
     [({"leverage": True}, "leverage"), ({"order": "slice"}, "slice"),

@@ -10,7 +10,8 @@ from nearline._errors import ConfigError
 from nearline.select._scores import COLUMNS, Floats, Ints, Scores, known
 
 SLICES = 40
-"""Slices whose errors are balanced one by one: those with the largest sums of |e_i|."""
+"""Slices that are balanced one by one: by their errors those with the largest sums of |e_i|, by their rows those with
+most of them. The cube method takes O(n Q^3): 10,000 rows a tenth of a second with so many, two seconds with 250."""
 
 
 def balanced(names: Sequence[str]) -> tuple[str, ...]:
@@ -31,8 +32,9 @@ def balanced(names: Sequence[str]) -> tuple[str, ...]:
 def auxiliaries(scores: Scores, names: tuple[str, ...]) -> Floats:
     """The columns to balance side by side, (n, q), unknown values at their mean.
 
-    A slice becomes indicators; "slice_error" becomes e_i 1[i in slice] for each of the `SLICES` largest, so that the
-    errors of each add up: what its embedding, or its random effect, learns from.
+    A slice becomes indicators of the `SLICES` most frequent ones, and one of all others together; "slice_error" becomes
+    e_i 1[i in slice] for each of the `SLICES` largest, so that the errors of each add up: what its embedding, or its
+    random effect, learns from.
 
     >>> auxiliaries(Scores(loss=[0.5, 1.5], slice=[3, 4]), ("loss", "slice"))
     array([[0.5, 1. , 0. ],
@@ -49,9 +51,21 @@ def auxiliaries(scores: Scores, names: tuple[str, ...]) -> Floats:
             continue
         values = scores.column(name, f"balancing {name!r}")
         if name == "slice":
-            values = (values[:, None] == np.unique(values)).astype(np.float64)
+            values = _indicators(values)
         parts += [known(x)[0] for x in values.reshape(len(values), -1).T]
     return np.column_stack(parts) if parts else np.empty((len(scores), 0))
+
+
+def _indicators(slices: Ints) -> Floats:
+    """1[i in slice] of the most frequent slices, in the order of their values, and of the others together at the end.
+
+    Of slices that are as frequent the one with the lower value comes first.
+    """
+    values, code, count = np.unique(slices, return_inverse=True, return_counts=True)
+    own = np.sort(np.argsort(-count, kind="stable")[:SLICES])
+    place = np.full(len(values), len(own))
+    place[own] = np.arange(len(own))
+    return np.asarray(place[code][:, None] == np.unique(place), np.float64)
 
 
 def _errors_by_slice(scores: Scores) -> list[Floats]:

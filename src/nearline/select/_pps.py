@@ -43,8 +43,8 @@ class Pps(Rule):
         Order in which the systematic draw and `cube` meet the rows; by signed error it is stratified by it, by slice
         by slice and signed error.
     balance : tuple of str
-        Columns of `Scores` that `cube` balances; a slice becomes indicators, a sketch its coordinates, "slice_error"
-        the errors of each slice.
+        Columns of `Scores` that `cube` balances; a sketch becomes its coordinates, "slice" the rows of each of the 40
+        most frequent slices and of the others together, "slice_error" the errors of the 40 slices with most of them.
     leverage : bool
         Draw by s_i sqrt(leverage_i): the norm of the gradient where coordinates that few rows move count for more.
     mix : {"before_cap", "after_cap"}

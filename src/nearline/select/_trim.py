@@ -33,8 +33,8 @@ def trimmed_by_mad(error: Floats, slices: Ints | None = None, cut: float = 5.0, 
     """
     keep, alarm = np.ones(len(error), bool), False
     codes = np.zeros(len(error), np.int64) if slices is None else slices
-    for code in np.unique(codes):
-        rows = np.flatnonzero(codes == code)
+    first = np.unique(np.sort(codes), return_index=True)[1]
+    for rows in np.split(np.argsort(codes, kind="stable"), first[1:]):
         out = rows[_outlying(error[rows], cut)]
         if len(out) > most * len(rows):
             alarm = True
