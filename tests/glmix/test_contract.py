@@ -1,7 +1,7 @@
 """One contract for every model: effects × posterior × link × mode.
 
 What holds for one kind of effect holds for all: nothing happens on an empty batch, the unseen scores with the prior,
-the same input gives the same bits, an interruption changes nothing, weights and offsets mean what they say.
+the same input gives the same bits, an interruption changes nothing.
 """
 
 from __future__ import annotations
@@ -9,135 +9,29 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.glmix.contract_parts import (
+    EFFECTS,
+    POSTERIORS,
+    ROWS,
+    Case,
+    cases,
+    covariance,
+    every,
+    every_effect,
+    state,
+    with_column,
+)
 
-from nearline import Fixed, Forgetting, GLMix, Loadings, Numeric, Prior, Random, Schema
-from nearline.glmix import _lowrank
-from nearline.glmix._codes import DIAGONAL, LOWRANK, NEVER, PER_UPDATE
+from nearline import GLMix, Loadings
+from nearline.glmix._codes import NEVER, PER_UPDATE
 from nearline.glmix._fold import ornstein_uhlenbeck, stabilised, time_factor
 from nearline.glmix._layout import entity_codes
-from nearline.glmix._packed import unpack
 from nearline.glmix._state import Block
-
-SCHEMA = Schema(label="y", time="t", weight="w", offset="o", columns={"x": Numeric(0, 1)})
-EFFECTS = ("fixed", "random", "parent", "crossed", "loadings", "reverting", "stabilised")
-POSTERIORS = ("full", "diagonal", "lowrank")
-ROWS = 72
-
-
-@dataclass(frozen=True)
-class Case:
-    effects: str
-    posterior: Any
-    link: str
-    mode: Any
-
-    def model(self, *, mean: float = 0.2, **options: Any) -> GLMix:
-        fixed, random = _effects(self.effects, self.posterior, mean)
-        return GLMix(SCHEMA, fixed, random, link=self.link, mode=self.mode, **options)
-
-    def table(self, seed: int = 0, n: int = ROWS) -> pa.Table:
-        return table(self.link, seed, n)
-
-
-def _effects(kind: str, posterior: Any, mean: float) -> tuple[Fixed, list[Random | Loadings]]:
-    prior = Prior(variance=0.5, mean={"(intercept)": mean})
-    # A loading acts on the coefficients of all levels, those that are yet to be seen included: their mean must be 0.
-    own = Prior(
-        variance={"(intercept)": 0.6, "*": 0.3}, mean={} if kind == "loadings" else {"(intercept)": 0.0, "*": 0.1}
-    )
-    shared: dict[str, Any] = {"prior": own, "posterior": posterior}
-    if kind == "fixed":
-        return Fixed("x", "g", prior=prior, posterior=posterior), []
-    fixed = Fixed("x", prior=prior, posterior=posterior)
-    if kind == "random":
-        return fixed, [Random("user", on=["x", "g", "tags"], **shared)]
-    if kind == "parent":
-        return fixed, [Random("item", on=["g"], parent="campaign", **shared)]
-    if kind == "crossed":
-        return fixed, [Random("user", on=["tags"], **shared), Random(("user", "item"), on=["x"], **shared)]
-    if kind == "loadings":
-        loadings = Loadings("item", of="user", prior=Prior(variance=0.05))
-        return fixed, [Random("user", on=["g"], **shared), Random("item", on=["x"], **shared), loadings]
-    walks: dict[str, Any] = {"walk_per_day": {"*": 0.5}, "walk_per_event": {"(intercept)": 0.01}}
-    if kind == "reverting":
-        slow, fast = Forgetting(half_life=36000.0), Forgetting(half_life=3600.0, **walks)
-    else:
-        slow, fast = Forgetting(half_life=7200.0, form="stabilised", **walks), Forgetting(form="per_update", delta=0.95)
-    return Fixed("x", prior=prior, posterior=posterior, forgetting=slow), [
-        Random("user", on=["g"], forgetting=fast, **shared),
-        Random("item", on=["x", "tags"], forgetting=slow, **shared),
-    ]
-
-
-def table(link: str, seed: int, n: int) -> pa.Table:
-    """Rows in time order, whose levels and entities keep appearing until the end."""
-    rng = np.random.default_rng(seed)
-    known = 2 + np.arange(n) // 12
-    user, item, level = (rng.integers(0, known) for _ in range(3))
-    eta = rng.normal(size=n)
-    labels = {"logit": rng.random(n) < 0.5, "identity": eta, "log": rng.poisson(np.exp(0.5 * eta))}
-    columns = {
-        "user": user,
-        "item": [f"i{i}" for i in item],
-        "campaign": item // 3,
-        "x": rng.normal(size=n),
-        "g": [f"g{i}" for i in level],
-        "tags": [[f"t{i}" for i in rng.choice(3 + i // 2, size=rng.integers(0, 3), replace=False)] for i in level],
-        "y": labels[link].astype(float),
-        "t": 1e9 + np.cumsum(rng.exponential(300.0, n)),
-        "w": rng.choice([0.5, 1.0, 2.0], n),
-        "o": rng.normal(scale=0.3, size=n),
-    }
-    return pa.table(columns)
-
-
-def with_column(data: pa.Table, name: str, values: Any) -> pa.Table:
-    return data.set_column(data.schema.get_field_index(name), name, pa.array(values))
-
-
-def state(model: GLMix) -> list[bytes]:
-    """Every number a model has learned, to the bit."""
-    arrays = [(b.mean, b.cov, b.last, b.counts) for b in model.blocks]
-    return [a[: b.entities].tobytes() for b, four in zip(model.blocks, arrays) for a in four]
-
-
-def numbers(model: GLMix) -> np.ndarray:
-    """Means and covariances in one vector."""
-    parts = [covariance(b, code).ravel() for b in model.blocks for code in range(b.entities)]
-    return np.concatenate([*(b.mean[: b.entities].ravel() for b in model.blocks), *parts]).astype(np.float64)
-
-
-def cases(**fixed: Any) -> list[Any]:
-    out = []
-    for effects in fixed.get("effects", EFFECTS):
-        for posterior in fixed.get("posterior", POSTERIORS):
-            for link in fixed.get("link", ("logit", "identity", "log")):
-                for mode in fixed.get("mode", ("event", "minibatch")):
-                    name = f"{effects}-{posterior}-{link}-{mode}"
-                    out.append(pytest.param(Case(effects, posterior, link, mode), id=name))
-    return out
-
-
-every = pytest.mark.parametrize("case", cases())
-every_effect = pytest.mark.parametrize("case", cases(posterior=["full"], link=["logit"]))
-event_only = pytest.mark.parametrize("case", cases(mode=["event"]))
-
-
-def covariance(block: Block, code: int) -> np.ndarray:
-    if block.kind == LOWRANK:
-        return np.linalg.inv(_lowrank.unpack(block.cov[code], block.d, block.kmax).precision())
-    return np.diag(block.cov[code]) if block.kind == DIAGONAL else unpack(block.cov[code])
 
 
 def relaxed_mean(block: Block, code: int, time: float) -> np.ndarray:
@@ -260,100 +154,6 @@ def test_resuming_from_disk_equals_never_having_stopped(case: Case, tmp_path: Pa
     assert resumed.decision_function(data).tobytes() == straight.decision_function(data).tobytes()
 
 
-def in_pieces(model: GLMix, data: pa.Table, cuts: Sequence[int]) -> np.ndarray:
-    parts = [data.slice(start, stop - start) for start, stop in pairwise([0, *cuts, data.num_rows])]
-    return np.concatenate([model.partial_fit(part).margin for part in parts])
-
-
-def meet_levels(case: Case, *models: GLMix) -> None:
-    """Let models meet all levels, on rows of other entities."""
-    others = case.table()
-    for name in ("user", "item", "campaign"):
-        others = with_column(others, name, np.zeros(ROWS, int) if name != "item" else ["i0"] * ROWS)
-    for model in models:
-        model.design(others, learn=True)
-
-
-@event_only
-def test_splitting_a_table_changes_no_bit(case: Case) -> None:
-    """Entities may appear at any time."""
-    whole, pieces = case.model(), case.model()
-    meet_levels(case, whole, pieces)
-    margin = whole.partial_fit(case.table()).margin
-    assert in_pieces(pieces, case.table(), [1, 2, 19, 40]).tobytes() == margin.tobytes()
-    assert state(pieces) == state(whole)
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    cuts=st.lists(st.integers(0, ROWS), max_size=6).map(sorted),
-    effects=st.sampled_from(EFFECTS),
-    posterior=st.sampled_from(POSTERIORS),
-)
-def test_splitting_anywhere_changes_no_bit(cuts: list[int], effects: str, posterior: str) -> None:
-    case = Case(effects, posterior, "logit", "event")
-    whole, pieces = case.model(), case.model()
-    meet_levels(case, whole, pieces)
-    whole.partial_fit(case.table())
-    in_pieces(pieces, case.table(), cuts)
-    assert state(pieces) == state(whole)
-
-
-@event_only
-def test_levels_that_appear_mid_stream_change_no_bit(case: Case) -> None:
-    """What a level will be called matters to no row before it, though its dimension is there from the table's start."""
-    whole, pieces = case.model(), case.model()
-    margin = whole.partial_fit(case.table()).margin
-    assert in_pieces(pieces, case.table(), [1, 2, 19, 40]).tobytes() == margin.tobytes()
-    assert state(pieces) == state(whole)
-    assert [(block.d, block.entities) for block in pieces.blocks] == [(b.d, b.entities) for b in whole.blocks]
-
-
-def wide_table(seed: int, n: int, wide: int) -> pa.Table:
-    """Rows whose levels and entities keep appearing, up to about `wide` levels per column."""
-    rng = np.random.default_rng(seed)
-    known = 1 + (wide * np.arange(n)) // n
-    level, user, item = (rng.integers(0, known) for _ in range(3))
-    tags = [[f"t{i}" for i in rng.integers(0, k, size=rng.integers(0, 6))] for k in known]
-    columns = {
-        "user": user // 3,
-        "item": [f"i{i // 2}" for i in item],
-        "campaign": item // 6,
-        "x": rng.normal(size=n),
-        "g": [f"g{i}" for i in level],
-        "tags": tags,
-        "y": (rng.random(n) < 0.5).astype(float),
-        "t": 1e9 + np.cumsum(rng.exponential(300.0, n)),
-        "w": rng.choice([0.5, 1.0, 2.0], n),
-        "o": rng.normal(scale=0.3, size=n),
-    }
-    return pa.table(columns)
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    seed=st.integers(0, 1000),
-    wide=st.integers(1, 24),
-    cuts=st.lists(st.integers(0, 150), max_size=6).map(sorted),
-    effects=st.sampled_from(EFFECTS),
-    posterior=st.sampled_from(POSTERIORS),
-    dtype=st.sampled_from(["float64", "float32"]),
-)
-def test_any_cutting_of_any_stream_gives_the_same_bits(
-    seed: int, wide: int, cuts: list[int], effects: str, posterior: str, dtype: Any
-) -> None:
-    """New levels and entities mid-stream included: appended dimensions decide the rounding of no other one."""
-    case, data = Case(effects, posterior, "logit", "event"), wide_table(seed, 150, wide)
-    whole, pieces = case.model(dtype=dtype), case.model(dtype=dtype)
-    margin = whole.partial_fit(data).margin
-    assert np.array_equal(in_pieces(pieces, data, cuts), margin)
-    for one, other in zip(whole.blocks, pieces.blocks):
-        n = one.entities
-        assert (one.d, n) == (other.d, other.entities)
-        for array in ("mean", "cov", "counts", "last"):
-            assert np.array_equal(getattr(one, array)[:n], getattr(other, array)[:n], equal_nan=True), array
-
-
 @every
 def test_growth_leaves_predictions_as_they_are(case: Case) -> None:
     model = case.model()
@@ -367,55 +167,6 @@ def test_growth_leaves_predictions_as_they_are(case: Case) -> None:
     z_after, s_after = model._score(known, variances=True)
     np.testing.assert_allclose(z_after, z, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(s_after, s, rtol=1e-10)
-
-
-@every
-def test_a_row_of_weight_zero_is_no_row(case: Case) -> None:
-    data = case.table()
-    ghosts = with_column(with_column(data, "w", np.zeros(ROWS)), "y", np.ones(ROWS))
-    ghosts = with_column(ghosts, "t", pc.add(data["t"], 5000.0))
-    both = pa.concat_tables([data, ghosts]).take(np.arange(2 * ROWS).reshape(2, -1).T.ravel())
-    plain, haunted = case.model(), case.model()
-    plain.partial_fit(data)
-    learned = haunted.partial_fit(both)
-    assert learned.rows == ROWS
-    assert state(haunted) == state(plain)
-
-
-@pytest.mark.parametrize("case", cases(mode=["minibatch"], effects=EFFECTS[:-2]))
-def test_weight_k_equals_k_copies_in_a_minibatch(case: Case) -> None:
-    """Section 4.3: mean and precision, for every loss."""
-    data, weight = case.table(), np.random.default_rng(3).integers(1, 4, ROWS)
-    once, copies = case.model(), case.model()
-    once.partial_fit(with_column(data, "w", weight.astype(float)))
-    copies.partial_fit(with_column(data, "w", np.ones(ROWS)).take(np.repeat(np.arange(ROWS), weight)))
-    np.testing.assert_allclose(numbers(once), numbers(copies), rtol=1e-9, atol=1e-10)
-
-
-def test_weight_k_equals_k_copies_of_an_event_under_the_identity_link() -> None:
-    """One block: otherwise every event drops the cross-block covariance that the one before has made."""
-    case = Case("fixed", "full", "identity", "event")
-    data, weight = case.table(), np.random.default_rng(3).integers(1, 4, ROWS)
-    once, copies = case.model(), case.model()
-    once.partial_fit(with_column(data, "w", weight.astype(float)))
-    copies.partial_fit(with_column(data, "w", np.ones(ROWS)).take(np.repeat(np.arange(ROWS), weight)))
-    np.testing.assert_allclose(numbers(once), numbers(copies), rtol=1e-11, atol=1e-12)
-
-
-@every
-def test_an_offset_is_a_coefficient_known_in_advance(case: Case) -> None:
-    """Adding 1 to every offset is adding 1 to the prior mean of the fixed intercept: same steps, same scores."""
-    shifted, mean = case.model(mean=-0.8), case.model(mean=0.2)
-    data = case.table()
-    moved = with_column(data, "o", pc.add(data["o"], 1.0))
-    a, b = shifted.partial_fit(moved), mean.partial_fit(data)
-    test = case.table(seed=1)
-    z = mean.decision_function(test)
-    np.testing.assert_allclose(shifted.decision_function(with_column(test, "o", pc.add(test["o"], 1.0))), z, atol=1e-9)
-    if case.mode == "event":
-        np.testing.assert_allclose(a.margin, b.margin, atol=1e-9)
-    raised = with_column(test, "o", pc.add(test["o"], 2.0))
-    np.testing.assert_allclose(mean.decision_function(raised), z + 2.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", cases())
