@@ -60,9 +60,13 @@ def history(config: Config, registry: Registry, on: On, cutoff: int | None) -> t
     """Tables to learn from, and the examples [start, cutoff) of the ledger that are in them."""
     committed = Committed.of(registry.folder)
     tables = [config.table()] if on != "ledger" else []
-    if on == "data" and not committed.positions.get("examples"):
+    served = bool(committed.positions.get("examples"))
+    if on == "data" and not served:
         return tables, 0, 0
-    with History(registry.folder, _training.live_model(registry, config.file)) as ledger:
+    live = _training.live_model(registry, config.file)
+    if not served:
+        raise ConfigError(f"the ledger holds no examples yet; serve first: nearline run {config.file}")
+    with History(registry.folder, live) as ledger:
         if on == "data":
             start = ledger.first if cutoff is None else cutoff
             if cutoff is None:
@@ -71,7 +75,8 @@ def history(config: Config, registry: Registry, on: On, cutoff: int | None) -> t
         end = _training.cutoff_of(config, ledger, committed) if cutoff is None else cutoff
         if end <= ledger.first:
             raise ConfigError(
-                f"the ledger holds no examples before {end} to fit on; serve first: nearline run {config.file}"
+                f"the ledger holds no examples before {end}, where a fit is cut off ([training] judge keeps the newest "
+                f"for the gate); serve on: nearline run {config.file}"
             )
         return [*tables, ledger.table(config.model(), ledger.first, end)], ledger.first, end
 
