@@ -10,13 +10,12 @@ import gc
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from tests.glmix.contract_parts import (
-    EFFECTS,
-    POSTERIORS,
     ROWS,
     Case,
     cases,
@@ -29,8 +28,11 @@ from tests.glmix.contract_parts import (
 
 from nearline import GLMix, Loadings
 from nearline.glmix._codes import NEVER, PER_UPDATE
+from nearline.glmix._effects import Effect, ForgettingForm, PosteriorKind
 from nearline.glmix._fold import ornstein_uhlenbeck, stabilised, time_factor
 from nearline.glmix._layout import entity_codes
+from nearline.glmix._links import _LINKS
+from nearline.glmix._model import Mode
 from nearline.glmix._state import Block
 
 
@@ -246,5 +248,11 @@ def test_a_fork_lives_its_own_life(case: Case) -> None:
     assert np.isfinite(model.decision_function(late)).all()
 
 
-def test_the_contract_covers_every_case() -> None:
-    assert len(cases()) == len(EFFECTS) * len(POSTERIORS) * 3 * 2
+def test_the_contract_covers_whatever_can_be_declared() -> None:
+    found = [case.values[0] for case in cases()]
+    blocks = [block for case in found for block in case.model().blocks]
+    assert {case.link for case in found} == set(_LINKS)
+    assert {case.mode for case in found} == set(get_args(Mode))
+    assert {case.posterior for case in found} == set(get_args(PosteriorKind)) - {"auto"}
+    assert {block.belief.forgetting.form for block in blocks} == set(get_args(ForgettingForm))
+    assert {type(block.effect) for block in blocks} == set(get_args(Effect))
