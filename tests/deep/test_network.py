@@ -27,7 +27,7 @@ def test_one_step_is_the_gradient_of_the_weighted_mean() -> None:
     before, p = weights(net), net.predict_proba(design)
     net.partial_fit(design, weight=omega)
     bags = net._bags(design)
-    x = np.hstack([bags.dense.numpy(), np.zeros((64, 0))])
+    x = bags.dense.numpy()
     gradient = (omega * (p - design.label)) @ x / 64
     moved = before["head.weight"][0, : x.shape[1]] - weights(net)["head.weight"][0, : x.shape[1]]
     assert moved == pytest.approx(0.5 * gradient, abs=1e-12)
@@ -45,13 +45,9 @@ def test_a_table_row_moves_only_when_its_value_is_there() -> None:
 
 
 def test_how_a_stream_is_cut_shows_neither_in_new_rows_nor_in_weights() -> None:
-    whole, cut = network(), network()
-    rows = table(256, ads=80)
-    whole.partial_fit(rows)
-    first = part(rows, 0, 128)
-    cut.design(first, learn=True)  # the encoder standardises by the first table
-    whole = network()
-    whole.design(first, learn=True)
+    whole, cut, rows = network(), network(), table(256, ads=80)
+    for net in (whole, cut):
+        net.design(part(rows, 0, 128), learn=True)  # the encoder standardises by the first table
     whole.partial_fit(rows)
     for start in (0, 64, 128, 192):
         cut.partial_fit(part(rows, start, start + 64))

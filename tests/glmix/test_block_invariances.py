@@ -90,7 +90,7 @@ def test_same_bits_for_any_number_of_threads(diagonal: bool, sparse: bool) -> No
 def test_float32_storage_is_float64_arithmetic(link: str, diagonal: bool) -> None:
     """Section 8: only what is stored is rounded."""
     problem = Problem.random(12, link, 8, [2, 6, 9, 30])
-    exact, stored = problem.state(diagonal), problem.state(diagonal, "float32")
+    stored = problem.state(diagonal, "float32")
     # What is solved is the rounded prior, in float64.
     problem.mean = stored[0].astype(np.float64)
     problem.V = unpack(packed_diagonal(stored[1].astype(float)) if diagonal else stored[1].astype(float))

@@ -11,7 +11,6 @@ from tests.glmix.event_kernel_parts import SCENARIOS, Model, close, random_event
 
 from nearline._errors import StateError
 from nearline.glmix import _oracle
-from nearline.glmix._codes import DIAGONAL, FULL, NEVER, PER_UPDATE, REVERTING, STABILISED
 from nearline.glmix._kernels import _event, _score
 from nearline.glmix._kernels._records import Rows
 from nearline.glmix._oracle import Event
@@ -153,9 +152,3 @@ def test_no_event_is_no_work() -> None:
     _event.replay(0, empty, model.blocks, np.zeros(0, np.int64), model.sizes, True, none, none, refused)
     _score.score(empty, model.blocks, model.sizes, 1, True, none, none)
     assert model.state() == before
-
-
-def test_the_codes_of_the_twin_are_the_kernels() -> None:
-    """One definition: what a block stores is read the same by both."""
-    assert len({FULL, DIAGONAL}) == 2
-    assert len({NEVER, REVERTING, STABILISED, PER_UPDATE}) == 4

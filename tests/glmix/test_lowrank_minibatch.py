@@ -96,7 +96,6 @@ def test_fixture_f(link: str, labels: Any, weights: Any, delta: float, theta: An
 
 def test_minibatch_survives_saturated_rows_and_separation() -> None:
     """Section 13, items 11 and 16: |η| > 40 and separable labels have a mode, because P is positive definite."""
-    e = Entity(12, 8, 4, np.full(12, 1e-2))
     idx, indptr = np.tile(np.arange(12), 6), np.arange(0, 73, 12)
     val, y, w = np.repeat([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], 12), np.tile([1.0, 0.0], 3), np.full(6, 50.0)
     for offset in (np.zeros(6), np.array([80.0, -80.0, -80.0, 80.0, 300.0, -300.0])):
