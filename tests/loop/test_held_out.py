@@ -94,7 +94,9 @@ def test_candidates_are_judged_by_them() -> None:
     bench = HoldingOut()
     lived(bench)
     logs = bench.storage.predictions, bench.storage.examples
-    better = judge_held_out(wise(bench), bench.base, *logs, GATING)
+    played: list[float] = []
+    better = judge_held_out(wise(bench), bench.base, *logs, GATING, progress=played.append)
+    assert played == [1.0]
     assert better.checks[0].value == out_of(bench).sum()
     assert better.passed, better.reasons
     worse = judge_held_out(wise(bench, flipped=True), bench.base, *logs, GATING)
