@@ -35,7 +35,7 @@ class Parts:
         self.live, self.limits, self.unready = Live(Scorer(model, "1.0.0"), rows), Limits(), None
         self.log = Log.open(folder / "predictions", predictions_schema({f.name: f.type for f in rows.arrow}))
         self.run = Runs(folder / "runs.jsonl").start(predictions=self.log.end, started=time.time())
-        made = {"prediction_id": self.run.column}
+        made = {"prediction_id": self.run}
         self.predictions: Any = Recorder(self.log, made=made) if mode != "unrecorded" else Nowhere()
         self.outcomes = Recorder(Log.open(folder / "outcomes", OUTCOMES))
 

@@ -29,7 +29,7 @@ SCHEMA = predictions_schema(
     {**dict.fromkeys(STRINGS, pa.string()), **dict.fromkeys(FLOATS, pa.float64()), "user_id": pa.int64()}
 )
 RUN = Run("aaaaaaaa", 0.0, 0)
-MADE = {"prediction_id": RUN.column}
+MADE = {"prediction_id": RUN}
 
 
 def submission(rng: np.random.Generator) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class LocalService:
         self.outcomes_log = Log.open(folder / "outcomes", OUTCOMES)
         self.runs = Runs(folder / "runs.jsonl")
         self.run = self.runs.start(predictions=self.predictions_log.end, started=time.time())
-        self.predictions = Recorder(self.predictions_log, made={"prediction_id": self.run.column}, **recorder)
+        self.predictions = Recorder(self.predictions_log, made={"prediction_id": self.run}, **recorder)
         self.outcomes = Recorder(self.outcomes_log, **recorder)
         self.unready: str | None = None
         self.seeds = 0

@@ -84,7 +84,7 @@ def test_what_usual_requests_hand_over_is_laid_out_without_arrow(client: Any, se
     client.predict(known, known)
     client.predict(known | {"member": 3, "ad": "ad1"})
     service.predictions = recorder
-    packed = Packer(log.schema, {"prediction_id": service.run.column}).pack(0, kept.parts)
+    packed = Packer(log.schema, {"prediction_id": service.run}).pack(0, kept.parts)
     assert packed is not None
     assert pa.Table.from_batches([packed.batch]).equals(log.read(0))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,13 @@ from nearline.features import BlockShape, RowBlock
 from nearline.store import Run
 from nearline.store._columns import to_batch
 from nearline.store._message import encode
-from nearline.store._packed import Packer
+from nearline.store._packed import Packed, Packer
 
 SCHEMA = pa.schema(
     {"id": pa.string(), "time": pa.float64(), "user": pa.string(), "x": pa.float64(), "k": pa.int64(),
      "page": pa.string(), "version": pa.string(), "seed": pa.int64()}
 )  # fmt: skip
-MADE = {"id": Run("aaaaaaaa", 0.0, 0).column}
+MADE = {"id": Run("aaaaaaaa", 0.0, 0)}
 SHAPE = BlockShape({"user": (2, 1), "x": (0, 0), "k": (1, 0), "page": (2, 0)})
 PACKER = Packer(SCHEMA, MADE)
 
@@ -96,3 +98,44 @@ def test_other_forms_are_left_to_arrow(parts: list[Any]) -> None:
 def test_a_schema_with_other_types_is_left_to_arrow() -> None:
     schema = pa.schema({"x": pa.float64(), "items": pa.list_(pa.string())})
     assert Packer(schema, {}).pack(0, [(1, block([ROW]))]) is None
+
+
+def one() -> Packed:
+    packed = PACKER.pack(7, [(3, block([ROW] * 3) | {"time": np.arange(3.0), "version": "1.0.0"})])
+    assert packed is not None
+    return packed
+
+
+def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
+    expected, packed, path = bytes(one().at(7, 3)), one(), tmp_path / "file"
+    path.write_bytes(b"before")
+    with path.open("rb+") as file:
+        assert packed.store(file.fileno(), 6, 7, 3) == (len(expected), 0)
+    assert path.read_bytes() == b"before" + expected
+    assert packed.batch.equals(one().batch)
+    with path.open("rb+") as file:  # and once more, being filled already
+        assert packed.store(file.fileno(), 0, 7, 3) == (len(expected), 0)
+    assert path.read_bytes().startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "written", "number"),
+    [("/dev/full", False, errno.ENOSPC), ("/dev/null", True, errno.EINVAL)],  # the one takes nothing, one has no disk
+)
+def test_what_the_system_refuses_is_said_by_its_number(device: str, written: bool, number: int) -> None:
+    packed = one()
+    with Path(device).open("rb+", buffering=0) as file:
+        assert packed.store(file.fileno(), 0, 7, 3) == (packed.size if written else 0, number)
+
+
+def test_ids_are_written_across_powers_of_ten() -> None:
+    parts = [(25, block([ROW] * 25) | {"time": np.arange(25.0), "version": "1"})]
+    for first in (0, 1, 9, 985, 99_990, 10**12 - 3):
+        packed, expected = PACKER.pack(first, parts), to_batch(SCHEMA, first, parts, MADE)
+        assert packed is not None
+        assert packed.batch.equals(expected)
+
+
+def test_columns_that_follow_otherwise_are_left_to_arrow() -> None:
+    made = {"id": lambda first, n: pa.array([str(first + i) for i in range(n)])}
+    assert Packer(SCHEMA, made).pack(0, [(1, block([ROW]))]) is None

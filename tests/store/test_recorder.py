@@ -22,7 +22,7 @@ SCHEMA = pa.schema(
     {"prediction_id": pa.string(), "user": pa.string(), "x": pa.float64(), "k": pa.int64(), "g": pa.list_(pa.string())}
 )
 RUN = Run("aaaaaaaa", 0.0, 0)
-MADE = {"prediction_id": RUN.column}
+MADE = {"prediction_id": RUN}
 
 
 class Gate:
@@ -39,10 +39,13 @@ class Gate:
     def append(self, batch: Any) -> int:
         return int(self.log.append(batch))
 
-    def commit(self) -> int:
+    def put(self, batch: Any) -> int:
         self.entered.set()
         assert self.open.wait(10)
-        return int(self.log.commit())
+        return int(self.log.put(batch))
+
+    def tidy(self) -> None:
+        self.log.tidy()
 
 
 class Answers:

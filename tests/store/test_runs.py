@@ -34,7 +34,7 @@ def runs(tmp_path: Path) -> Runs:
 @settings(max_examples=40, deadline=None)
 def test_ids_are_the_same_as_list_and_as_column_and_resolve_to_their_positions(first: int, n: int) -> None:
     run = Run("aaaaaaaa", 0.0, 0)
-    assert run.column(first, n).to_pylist() == run.ids(first, n) == [f"aaaaaaaa-{first + i}" for i in range(n)]
+    assert run(first, n).to_pylist() == run.ids(first, n) == [f"aaaaaaaa-{first + i}" for i in range(n)]
 
 
 def test_ids_resolve_to_positions_of_the_run_that_gave_them_out(runs: Runs) -> None:

@@ -1,9 +1,6 @@
-"""Rows copied, and strings written, to where Arrow keeps them, compiled.
+"""Where the arrays of blocks are, bytes copied from there, and ids written, compiled.
 
 Found on disk by this file's text alone: who changes `_str_index` must clear `__pycache__`.
-
-A group's rows come from another core's cache, so `copy_blocks` gives up Python's lock; the others keep it: to have it
-back from a busy event loop takes a switch interval. NumPy gives it up for anything longer than 500 numbers.
 """
 
 from __future__ import annotations
@@ -15,16 +12,14 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit
 
-from nearline.features._str_index import LEAF, PAD, UNHELD, compiled_inline, copy, put_word, tail, word
+from nearline.features._str_index import LEAF, PAD, compiled_inline, copy, put_word, tail, word
 
 KIND, OUT = 0, 1
-"""Columns of the fields."""
+"""Columns of the fields: what kind, and which row of the block's arrays of that kind."""
 NUMBER, INTEGER, STRING = 0, 1, 2
 ZERO, NINE = 48, 57
 ROWS, ROW, MOST, TEXT, NUMBERS, INTEGERS, GIVEN, SPANS = range(8)
 """Columns of the blocks: rows, the first one's number, rows that there is room for, and addresses."""
-VALID, VALUES, DATA, END = 0, 1, 2, 3
-"""Columns of the places, in bytes: validity bits or −1, numbers or offsets, a string column's data, its end so far."""
 
 
 def _load(bits: int, signed: bool) -> Any:
@@ -68,6 +63,12 @@ def locate(
 
 
 @njit(**LEAF)
+def locate_one(array: Any, blocks: Any, i: int, column: int) -> None:
+    """Enter an array that belongs to block i and to none of its kinds."""
+    blocks[i, column] = address_of(array)
+
+
+@njit(**LEAF)
 def copy_exactly(source: int, size: int, out: Any, to: int) -> None:
     """Copy `size` bytes at an address to out[to], nothing else being changed; PAD bytes more are read of both."""
     k = 0
@@ -83,41 +84,6 @@ def copy_exactly(source: int, size: int, out: Any, to: int) -> None:
 def mark(bits: Any, at: int, row: int) -> None:
     """Set a row's validity bit."""
     bits[at + (row >> 3)] |= np.uint8(1 << (row & 7))
-
-
-@njit(**UNHELD)
-def copy_blocks(fields: Any, blocks: Any, places: Any, out: Any, narrow: Any, wide: Any) -> None:
-    """Copy all rows of blocks to where their columns stand, and move the ends of the strings.
-
-    `out`, `narrow` and `wide` are the same memory as uint8, int32 and int64; validity bits are zero before, and the
-    first offsets are written. Whoever calls keeps the blocks' arrays, which are found by their addresses.
-    """
-    for c in range(fields.shape[0]):
-        kind, k, valid, values = fields[c, KIND], fields[c, OUT], places[c, VALID], places[c, VALUES]
-        for b in range(blocks.shape[0]):
-            n, row, skipped = blocks[b, ROWS], blocks[b, ROW], k * blocks[b, MOST]
-            if kind != STRING:
-                source = blocks[b, NUMBERS if kind == NUMBER else INTEGERS] + 8 * skipped
-                to = (values >> 3) + row
-                for i in range(n):
-                    wide[to + i] = int64_at(source + 8 * i)
-                if valid >= 0:
-                    given = blocks[b, GIVEN] + skipped
-                    for i in range(n):
-                        if byte_at(given + i) != 0:
-                            mark(out, valid, row + i)
-            else:
-                spans, to = blocks[b, SPANS] + 8 * skipped, (values >> 2) + row + 1
-                data, end = places[c, DATA], places[c, END]
-                for i in range(n):
-                    size = int32_at(spans + 8 * i + 4)
-                    if size >= 0:
-                        copy_exactly(blocks[b, TEXT] + int32_at(spans + 8 * i), size, out, data + end)
-                        end += size
-                        if valid >= 0:
-                            mark(out, valid, row + i)
-                    narrow[to + i] = end
-                places[c, END] = end
 
 
 @njit(**LEAF)
@@ -150,12 +116,13 @@ def count_on(data: Any, end: int) -> bool:
 
 
 @njit(**LEAF)
-def named(tag: Any, first: int, n: int, offsets: Any, data: Any) -> Any:
-    """Write n strings, `tag` and the numbers from `first` on; where they end. PAD bytes end the tag, and a byte that is
-    no digit goes before them; PAD bytes more may be written.
+def named(tag: Any, first: int, n: int, offsets: Any, at: int, data: Any, to: int) -> Any:
+    """Write n strings, `tag` and the numbers from `first` on, at data[to], and where they end from offsets[at] on; how
+    many bytes they have. PAD bytes end the tag, and a byte that is no digit goes before them; PAD bytes more may be
+    written.
     """
-    end, size, long = 0, tag.shape[0] - PAD, 0
-    offsets[0] = 0
+    end, size, long = to, tag.shape[0] - PAD, 0
+    offsets[at] = 0
     for i in range(n):
         begin, counted = end, False
         if i > 0:
@@ -164,12 +131,5 @@ def named(tag: Any, first: int, n: int, offsets: Any, data: Any) -> Any:
         if not counted:
             end = decimal(first + i, data, copy(tag, 0, size, data, begin))
             long = end - begin
-        offsets[i + 1] = end
-    return end
-
-
-@njit(**LEAF)
-def repeated(offsets: Any, row: int, n: int, size: int) -> None:
-    """Ends of n strings of one size, from row `row` on, whose first begins at offsets[row]."""
-    for i in range(row, row + n):
-        offsets[i + 1] = offsets[i] + size
+        offsets[at + i + 1] = end - to
+    return end - to

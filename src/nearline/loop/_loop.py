@@ -110,7 +110,7 @@ class Loop:
             opened.pop_all()
         self.predictions = Recorder(
             self.storage.predictions, durable=recording.durable, max_rows=recording.waiting,
-            flush_seconds=recording.flush, made={"prediction_id": self.run.column},
+            flush_seconds=recording.flush, made={"prediction_id": self.run},
         )  # fmt: skip
         self.outcomes = Recorder(self.storage.outcomes, max_rows=recording.waiting)
         self._thread = threading.Thread(target=self._work, name="nearline-learner", daemon=True)

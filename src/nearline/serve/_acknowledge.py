@@ -1,4 +1,4 @@
-"""Waiting for rows to be durable: callbacks in a recorder's thread become futures of the event loop.
+"""Waiting for rows to be durable: callbacks in a recorder's thread become calls, or futures, of the event loop.
 
 A group commit finishes many requests at once. They are handed over in one wake-up of the loop, not in one each.
 """
@@ -16,20 +16,24 @@ Done: TypeAlias = Callable[[BaseException | None], None]
 
 
 class Acknowledger:
-    """Futures of one event loop that other threads complete; it is made in the loop's own."""
+    """What one event loop does when other threads are done; it is made in the loop's own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._finished: deque[tuple[asyncio.Future[None], BaseException | None]] = deque()
+        self._finished: deque[tuple[Done, BaseException | None]] = deque()
         self._woken, self._thread = False, get_ident()
 
     def future(self) -> tuple[asyncio.Future[None], Done]:
         """A future, and the callback that completes it from any thread."""
         future: asyncio.Future[None] = self._loop.create_future()
-        return future, partial(self._finish, future)
+        return future, self.call(partial(_complete, future))
 
-    def _finish(self, future: asyncio.Future[None], error: BaseException | None) -> None:
-        self._finished.append((future, error))
+    def call(self, then: Done) -> Done:
+        """The callback, for any thread, after which the loop calls `then`; in the loop's own thread that is at once."""
+        return partial(self._finish, then)
+
+    def _finish(self, then: Done, error: BaseException | None) -> None:
+        self._finished.append((then, error))
         if get_ident() == self._thread:
             self._wake()
         elif not self._woken:
@@ -39,10 +43,14 @@ class Acknowledger:
     def _wake(self) -> None:
         self._woken = False  # before looking: who comes later wakes the loop again
         while self._finished:
-            future, error = self._finished.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+            then, error = self._finished.popleft()
+            then(error)
+
+
+def _complete(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,16 @@ from numpy.typing import NDArray
 
 from nearline.features import Design, RowBlock
 from nearline.glmix import Draw, Scores
-from nearline.serve._acknowledge import Acknowledger
+from nearline.serve._acknowledge import Done
 from nearline.serve._problems import Problem
 from nearline.serve._service import Live, Service
 
 
 def hand_over(
     service: Service, live: Live, now: float, design: Design, columns: dict[str, Any] | RowBlock, scores: Scores,
-    draw: Draw | None, waiter: Acknowledger,
-) -> tuple[int, asyncio.Future[None]]:  # fmt: skip
-    """Position of the first prediction, and what is done once all are durable.
+    draw: Draw | None, done: Done,
+) -> int:  # fmt: skip
+    """Position of the first prediction; `done` is called once all are durable.
 
     Raises
     ------
@@ -44,8 +43,7 @@ def hand_over(
         more["weight"] = design.weight
     if draw is not None:
         more |= {"propensity": draw.propensity, "seed": draw.seed}
-    future, done = waiter.future()
-    return service.predictions.submit(n, columns | more, done), future
+    return service.predictions.submit(n, columns | more, done)
 
 
 def _refuse_future(time: NDArray[np.float64], latest: float, column: str) -> None:

@@ -111,7 +111,8 @@ class Predict:
         draw: Draw | None, waiter: Acknowledger,
     ) -> int:  # fmt: skip
         """Position of the first prediction, once all are durable."""
-        first, durable = hand_over(self._service, live, now, design, columns, scores, draw, waiter)
+        durable, done = waiter.future()
+        first = hand_over(self._service, live, now, design, columns, scores, draw, done)
         await durable
         return first
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from nearline._errors import DataError, Overloaded
 from nearline.glmix import Scores
-from nearline.serve._acknowledge import Acknowledger
+from nearline.serve._acknowledge import Acknowledger, Done
 from nearline.serve._asgi import JSON, Answer
 from nearline.serve._hand_over import hand_over
 from nearline.serve._json_answer import tag_of
@@ -25,20 +25,31 @@ from nearline.serve._typed_answer import typed_answers
 
 _MOST_BYTES = 1 << 18
 """Bytes of bodies that are read in one turn: some milliseconds, in which the loop does nothing else."""
+_ENOUGH = 16
+"""Requests that are not held back for others that may come with them."""
+_SENT = 3
+"""Rounds of the loop until an answer that is there has left: who waits for it goes on, then the loop sends."""
 _Asked: TypeAlias = "asyncio.Future[Answer | None]"
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """Who waits for rows on their way to the disk; answered once these are durable and the answers made."""
+
+    asked: Sequence[_Asked]
+    answers: Sequence[Answer] | None = None
+    durable: bool = False
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """Rows that have their positions: where those of each body end (−1 for none), and what is done once all are
-    durable.
-    """
+    """Rows that have their positions, and where those of each body end (−1 for none)."""
 
     live: Live
     ends: list[int]
     scores: Scores
     first: int
-    durable: asyncio.Future[None]
 
 
 class Together:
@@ -47,6 +58,7 @@ class Together:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._waiting: deque[tuple[bytes, _Asked]] = deque()
+        self._leaving = 0
 
     def ask(self, body: bytes, waiter: Acknowledger) -> _Asked:
         """The answer, once its predictions are durable; None where the body is to be judged alone, by who asks.
@@ -55,12 +67,17 @@ class Together:
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._turn, loop, waiter)
+            loop.call_soon(self._turn, loop, waiter, 0)
         asked: _Asked = loop.create_future()
         self._waiting.append((body, asked))
         return asked
 
-    def _turn(self, loop: asyncio.AbstractEventLoop, waiter: Acknowledger) -> None:
+    def _turn(self, loop: asyncio.AbstractEventLoop, waiter: Acknowledger, seen: int) -> None:
+        came = len(self._waiting)
+        # Some came since the last look, a few microseconds ago: others may be on their way.
+        if self._answers_leave() or seen < came < _ENOUGH:
+            loop.call_soon(self._turn, loop, waiter, came)
+            return
         bodies, asked, size = list[bytes](), list[_Asked](), 0
         while self._waiting and (not bodies or size + len(self._waiting[0][0]) <= _MOST_BYTES):
             body, one = self._waiting.popleft()
@@ -68,12 +85,18 @@ class Together:
             asked.append(one)
             size += len(body)
         if self._waiting:
-            loop.call_soon(self._turn, loop, waiter)
+            loop.call_soon(self._turn, loop, waiter, 0)
         self._take(bodies, asked, waiter)
 
+    def _answers_leave(self) -> bool:
+        """Whether answers are about to be sent: they go first, so that clients are busy while the next are made."""
+        self._leaving -= self._leaving > 0
+        return self._leaving > 0
+
     def _take(self, bodies: Sequence[bytes], asked: Sequence[_Asked], waiter: Acknowledger) -> None:
+        flight = _Flight(asked)
         try:
-            recorded = self._recorded(bodies, waiter)
+            recorded = self._recorded(bodies, waiter.call(partial(self._landed, flight)))
         except Overloaded as error:
             if len(bodies) == 1:
                 _settle(asked, error)
@@ -85,9 +108,9 @@ class Together:
         except Exception as error:
             _settle(asked, error)
         else:
-            self._reply(asked, recorded)
+            self._reply(flight, recorded)
 
-    def _recorded(self, bodies: Sequence[bytes], waiter: Acknowledger) -> _Recorded | None:
+    def _recorded(self, bodies: Sequence[bytes], done: Done) -> _Recorded | None:
         service = self._service
         live, now = service.live, service.now()
         read = live.rows.read(bodies, now, service.limits.rows)
@@ -97,22 +120,40 @@ class Together:
         if len(bodies) > 1 and read.design.rows > most:
             raise Overloaded(read.design.rows, most, 0.0)
         scores = live.scorer.score(read.design)
-        first, durable = hand_over(service, live, now, read.design, read.block, scores, None, waiter)
-        return _Recorded(live, read.ends, scores, first, durable)
+        return _Recorded(
+            live, read.ends, scores, hand_over(service, live, now, read.design, read.block, scores, None, done)
+        )
 
-    def _reply(self, asked: Sequence[_Asked], recorded: _Recorded | None) -> None:
+    def _reply(self, flight: _Flight, recorded: _Recorded | None) -> None:
         """Make the answers while the disk works; they leave when it is done."""
         if recorded is None:
-            _settle(asked, None)
+            _settle(flight.asked, None)
             return
-        _settle([one for one, end in zip(asked, recorded.ends) if end < 0], None)
-        rest = [one for one, end in zip(asked, recorded.ends) if end >= 0]
+        _settle([one for one, end in zip(flight.asked, recorded.ends) if end < 0], None)
+        flight.asked = [one for one, end in zip(flight.asked, recorded.ends) if end >= 0]
         try:
-            answers = self._answers(recorded, [end for end in recorded.ends if end >= 0])
+            flight.answers = self._answers(recorded, [end for end in recorded.ends if end >= 0])
         except Exception as error:  # the rows are recorded: they are not to be judged once more
-            _settle(rest, error)
+            _settle(flight.asked, error)
         else:
-            recorded.durable.add_done_callback(partial(_deliver, rest, answers))
+            self._deliver(flight)
+
+    def _landed(self, flight: _Flight, error: BaseException | None) -> None:
+        flight.durable = True
+        if error is not None:
+            flight.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        self._deliver(flight)
+
+    def _deliver(self, flight: _Flight) -> None:
+        if not flight.durable or flight.answers is None:
+            return
+        if flight.error is not None:
+            _settle(flight.asked, flight.error)
+            return
+        self._leaving = _SENT
+        for one, answer in zip(flight.asked, flight.answers):
+            if not one.done():
+                one.set_result(answer)
 
     def _answers(self, recorded: _Recorded, ends: Sequence[int]) -> list[Answer]:
         live, first, scores = recorded.live, recorded.first, recorded.scores
@@ -130,12 +171,3 @@ def _settle(asked: Sequence[_Asked], error: Exception | None) -> None:
     for one in asked:
         if not one.done():
             one.set_result(None) if error is None else one.set_exception(error)
-
-
-def _deliver(asked: Sequence[_Asked], answers: Sequence[Answer], durable: asyncio.Future[None]) -> None:
-    if (error := durable.exception()) is not None:
-        _settle(asked, error if isinstance(error, Exception) else RuntimeError(repr(error)))
-        return
-    for one, answer in zip(asked, answers):
-        if not one.done():
-            one.set_result(answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +19,8 @@ from nearline.store import _upkeep
 from nearline.store._faults import gone
 from nearline.store._fields import check_batch, checked_schema
 from nearline.store._folder import Mark, lock
-from nearline.store._opening import readable, writable
-from nearline.store._packed import arrow_of
+from nearline.store._opening import readable, remembered, writable
+from nearline.store._packed import Packed, arrow_of
 from nearline.store._recent import Recent, joined
 from nearline.store._sealed import RowGroups
 from nearline.store._segment import Appender, ArrowSegment, new_segment
@@ -29,7 +28,6 @@ from nearline.store._view import View
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("nearline")
-_TOGETHER, _TOGETHER_BYTES = 1_024, 8 << 20
 _APPENDS = 16_384  # in the segment that grows: opening reads each of them
 
 
@@ -61,6 +59,7 @@ class Log:
         self._lock = -1 if read_only else lock(folder)
         self._appender: Appender | None = None
         self._pending: list[Any] = []
+        self._view: View
         try:
             self._load()
         except BaseException:
@@ -104,14 +103,8 @@ class Log:
                 raise ConfigError(f"Log.open({name}={value}) must be positive")
         if memory_bytes < 0:
             raise ConfigError(f"Log.open(memory_bytes={memory_bytes}) must not be negative")
-        return cls(
-            Path(folder),
-            checked_schema(schema),
-            read_only=read_only,
-            rows=segment_rows,
-            size=segment_bytes,
-            memory=memory_bytes,
-        )
+        limits = {"rows": segment_rows, "size": segment_bytes, "memory": memory_bytes}
+        return cls(Path(folder), checked_schema(schema), read_only=read_only, **limits)
 
     @property
     def first(self) -> int:
@@ -140,12 +133,9 @@ class Log:
         """
         batch = check_batch(batch, self.schema)
         with self._writing:
-            appender = self._writer()
             if not batch.num_rows:
-                return appender.segment.end
-            if not self._pending and self._full(appender.segment):
-                appender = self._roll()
-            position = appender.append(batch, self.end)
+                return self._writer().segment.end
+            position = self._roomy().append(batch, self.end)
             self._pending.append(batch)
             return position
 
@@ -158,20 +148,37 @@ class Log:
             The system refuses. The rows appended since the last commit are dropped.
         """
         with self._writing:
-            appender = self._writer()
-            if not self._pending:
-                return self.end
-            try:
-                appender.sync()
-            except StateError:
-                self._pending.clear()
-                appender.drop(self.end)
-                raise
-            self._publish(appender.segment)
+            self._sync()
+            self.tidy()
+            return self.end
+
+    def put(self, batch: Any) -> int:
+        """`append` and `commit` at once, but for what `tidy` does, which is to follow; the position of the first row.
+
+        Raises
+        ------
+        DataError, StateError
+            As those two.
+        """
+        batch = check_batch(batch, self.schema)
+        with self._writing:
+            if self._pending or not isinstance(batch, Packed):
+                position = self.append(batch)
+                self._sync()
+                return position
+            appender = self._roomy()
+            position = appender.put(batch, self.end)
+            self._view = self._view.grown(batch, appender.segment)
+            return position
+
+    def tidy(self) -> None:
+        """What nobody waits for: note the durable end, gather recent rows, let the oldest of them leave memory."""
+        with self._writing:
+            self._writer()
             # The rows are durable whether or not the mark follows: it is a lower bound.
             with suppress(StateError):
                 self._mark.write(self.end)
-            return self.end
+            self._view = self._view.tidied(self.memory_bytes)
 
     def read(self, after: int, limit: int | None = None) -> Any:
         """`pyarrow.Table` of the durable rows at positions [after, after + limit).
@@ -300,7 +307,8 @@ class Log:
 
     def _load(self, recent: Recent | None = None) -> None:
         if self.read_only:
-            self._load_reader()
+            segments, end = readable(self.folder, self.schema, self._mark, self._cache)
+            self._view = View(self.schema, tuple(segments), Recent.empty(self.schema, end), end)
             return
         segments, last, notes = writable(self.folder, self.schema, self._mark.read(), self._cache)
         for note in notes:
@@ -308,39 +316,34 @@ class Log:
         self.notes += notes
         self._appender = Appender(last)
         self._pending.clear()
-        self._view = View(self.schema, tuple(segments), recent or self._remembered(last), last.end)
+        recent = recent or remembered(last, self.schema, self.memory_bytes)
+        self._view = View(self.schema, tuple(segments), recent, last.end)
         self._mark.write(last.end, sync=True)
 
-    def _load_reader(self) -> None:
-        segments, end = readable(self.folder, self.schema, self._mark, self._cache)
-        self._view = View(self.schema, tuple(segments), Recent.empty(self.schema, end), end)
+    def _sync(self) -> None:
+        appender, pending = self._writer(), self._pending
+        if not pending:
+            return
+        try:
+            appender.sync()
+        except StateError:
+            appender.drop(self.end)
+            raise
+        finally:
+            self._pending = []
+        batch = pending[0]
+        if len(pending) > 1:
+            batch = joined(pa.Table.from_batches([arrow_of(part) for part in pending]))
+        self._view = self._view.grown(batch, appender.segment)
 
-    def _remembered(self, segment: ArrowSegment) -> Recent:
-        recent, parts, begin = Recent.empty(self.schema, segment.first), list[Any](), segment.offsets[0]
-        for (_, batch), end in zip(segment.all_batches(), segment.offsets[1:]):
-            parts.append(batch)
-            # Many small appends are gathered before they are added, which costs as much for one row as for thousands.
-            if len(parts) == _TOGETHER or end - begin >= _TOGETHER_BYTES or end == segment.size:
-                recent = recent.added(joined(pa.Table.from_batches(parts)), end - begin, self.memory_bytes)
-                parts, begin = [], end
-        return recent
-
-    def _publish(self, segment: ArrowSegment) -> None:
-        batch = self._pending[0]
-        if len(self._pending) > 1:
-            batch = joined(pa.Table.from_batches([arrow_of(part) for part in self._pending]))
-        self._pending.clear()
-        view = self._view
-        size = segment.size - segment.offsets[bisect_left(segment.bounds, view.end)]
-        recent = view.recent.added(batch, size, self.memory_bytes)
-        self._view = View(self.schema, view.segments, recent, segment.end)
-
-    def _full(self, segment: ArrowSegment) -> bool:
-        return (
-            segment.end - segment.first >= self.segment_rows
-            or segment.size >= self.segment_bytes
-            or len(segment.bounds) > _APPENDS
-        )
+    def _roomy(self) -> Appender:
+        """The appender, of a new segment where the old one is full and nothing in it waits to be committed."""
+        appender = self._writer()
+        segment = appender.segment
+        full = segment.size >= self.segment_bytes or len(segment.bounds) > _APPENDS
+        if self._pending or not (full or segment.end - segment.first >= self.segment_rows):
+            return appender
+        return self._roll()
 
     def _roll(self) -> Appender:
         """Follow the active segment, all of it durable, by a new one."""

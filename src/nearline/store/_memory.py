@@ -72,9 +72,19 @@ class MemoryLog:
             recent = self._view.recent
             for position, batch in self._batches:
                 if position >= self.end:
-                    recent = recent.added(batch, 0, 1)
+                    recent = recent.added(batch, 0).tidied(1)
             self._view = View(self.schema, (), recent, self._next)
             return self._next
+
+    def put(self, batch: Any) -> int:
+        """`append` and `commit`; the position of the first row."""
+        with self._writing:
+            position = self.append(batch)
+            self.commit()
+            return position
+
+    def tidy(self) -> None:
+        """Nothing is left to do."""
 
     def read(self, after: int, limit: int | None = None) -> Any:
         """Table of the committed rows at positions [after, after + limit)."""
@@ -151,5 +161,5 @@ def _gathered(schema: Any, begin: int, batches: list[tuple[int, Any]], end: int)
     recent = Recent.empty(schema, begin)
     for position, batch in batches:
         if position < end:
-            recent = recent.added(batch, 0, 1)
+            recent = recent.added(batch, 0).tidied(1)
     return recent

@@ -24,6 +24,8 @@ _ENTRY = "rows={:012d} position={:020d} durable={:020d} bytes={:016d} crc32=0000
 _HEADER = re.compile(rb"schema crc32=([0-9a-f]{8})")
 _PATTERN = re.compile(rb"rows=(\d{12}) position=(\d{20}) durable=(\d{20}) bytes=(\d{16}) crc32=([0-9a-f]{8})")
 _BEGIN = b"\xff\xff\xff\xff"
+DIGITS = 8
+"""Hexadecimal digits of the checksum, which end an entry."""
 PREFIX = 8
 """Bytes before a message's metadata: 0xFFFFFFFF, then its length as int32."""
 
@@ -100,10 +102,22 @@ def encode(batch: Any, position: int, durable: int) -> tuple[bytearray, memoryvi
 
 def enter(head: Any, body: Any, rows: int, position: int, durable: int) -> None:
     """Write the entry of a message, in its place in the head."""
+    begin, text = entry_place(head), entry(rows, position, durable, len(body))
+    end = begin + len(text)
+    head[begin:end] = text
+    head[end - DIGITS : end] = b"%08x" % zlib.crc32(body, zlib.crc32(head))
+
+
+def entry(rows: int, position: int, durable: int, size: int) -> bytes:
+    """The entry of a message whose body has so many bytes, with zeros for its checksum."""
+    return _ENTRY.format(rows, position, durable, size).encode()
+
+
+def entry_place(head: Any) -> int:
+    """First byte of a head's entry."""
     match = _PATTERN.search(head)
     assert match is not None
-    head[match.start() : match.end()] = _ENTRY.format(rows, position, durable, len(body)).encode()
-    head[match.start(5) : match.end(5)] = b"%08x" % zlib.crc32(body, zlib.crc32(head))
+    return match.start()
 
 
 def locate(data: memoryview, at: int, position: int) -> Message | Fault:

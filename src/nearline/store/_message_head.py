@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from nearline.store._message import PREFIX, encode
+from nearline.store._message import PREFIX, encode, entry_place
 
 _HEADER, _BODY_LENGTH = 2, 3
 _LENGTH, _NODES, _BUFFERS = 0, 1, 2
@@ -30,39 +29,25 @@ class HeadTemplate:
         Bytes of every head.
     columns, buffers
         How many nodes and buffers a head has.
+    entry
+        First byte of a head's entry (see `nearline.store._message`).
+    places
+        First bytes of what differs, all int64: nodes (rows, nulls) and buffers (offset, length), one after the other,
+        the rows, the body's length.
+    bytes
+        A head (uint8), and eight bytes behind it.
     """
 
     def __init__(self, schema: Any) -> None:
         one = pa.RecordBatch.from_arrays([pa.nulls(1, field.type) for field in schema], schema=schema)
-        self._head = bytes(encode(one, 0, 0)[0])
-        self.size = len(self._head)
-        message = PREFIX + _int(self._head, PREFIX)
-        record = _follow(self._head, _field(self._head, message, _HEADER))
-        self._length, self._body = _field(self._head, record, _LENGTH), _field(self._head, message, _BODY_LENGTH)
-        self._nodes = _follow(self._head, _field(self._head, record, _NODES))
-        self._buffers = _follow(self._head, _field(self._head, record, _BUFFERS))
-        self.columns, self.buffers = _int(self._head, self._nodes), _int(self._head, self._buffers)
-
-    def write(self, out: NDArray[np.uint8], rows: int, nulls: list[int], buffers: list[int]) -> None:
-        """Write a head at the start of `out`, all but what `nearline.store._message` enters when it is appended.
-
-        Parameters
-        ----------
-        nulls
-            Per column.
-        buffers
-            Offset in the body and length, per buffer, one after the other; the body ends at a multiple of 8.
-        """
-        out[: self.size].data[:] = self._head
-        nodes = _numbers(out, self._nodes + 4, 2 * self.columns)
-        nodes[::2], nodes[1::2] = rows, nulls
-        _numbers(out, self._buffers + 4, 2 * self.buffers)[:] = buffers
-        _numbers(out, self._length, 1)[0] = rows
-        _numbers(out, self._body, 1)[0] = len(out) - self.size
-
-
-def _numbers(out: NDArray[np.uint8], at: int, count: int) -> NDArray[np.int64]:
-    return out[at : at + 8 * count].view(np.int64)
+        head = bytes(encode(one, 0, 0)[0])
+        self.size, self.entry = len(head), entry_place(head)
+        message = PREFIX + _int(head, PREFIX)
+        record = _follow(head, _field(head, message, _HEADER))
+        nodes, buffers = (_follow(head, _field(head, record, field)) for field in (_NODES, _BUFFERS))
+        self.columns, self.buffers = _int(head, nodes), _int(head, buffers)
+        self.places = nodes + 4, buffers + 4, _field(head, record, _LENGTH), _field(head, message, _BODY_LENGTH)
+        self.bytes = np.frombuffer(head + bytes(8), np.uint8)
 
 
 def _int(data: bytes, at: int, form: str = "<i") -> int:

@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from nearline._errors import StateError
 from nearline.store._faults import gone, refused
 from nearline.store._folder import Mark, remove, remove_leftovers, segment_paths, sync
+from nearline.store._recent import Recent, joined
 from nearline.store._sealed import ParquetSegment, RowGroups
 from nearline.store._segment import ArrowSegment, new_segment, open_segment
 from nearline.store._view import Segment
 
+_TOGETHER, _TOGETHER_BYTES = 1_024, 8 << 20
 _ATTEMPTS = 10  # files that a writer seals or removes between two looks
 
 
@@ -130,3 +134,15 @@ def _cut(path: Path, segment: Segment | None, repair: bool) -> None:
         os.truncate(path, segment.size)
     except OSError as error:
         raise refused(path, "cut off the torn tail", error) from error
+
+
+def remembered(segment: ArrowSegment, schema: Any, budget: int) -> Recent:
+    """The rows of the growing segment in memory, as far as they fit in so many bytes."""
+    recent, parts, begin = Recent.empty(schema, segment.first), list[Any](), segment.offsets[0]
+    for (_, batch), end in zip(segment.all_batches(), segment.offsets[1:]):
+        parts.append(batch)
+        # Many small appends are gathered before they are added, which costs as much for one row as for thousands.
+        if len(parts) == _TOGETHER or end - begin >= _TOGETHER_BYTES or end == segment.size:
+            recent = recent.added(joined(pa.Table.from_batches(parts)), end - begin).tidied(budget)
+            parts, begin = [], end
+    return recent

@@ -7,51 +7,90 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, islice
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from nearline.features import BlockShape, RowBlock
 from nearline.store._columns import Columns, Made
-from nearline.store._message import decode, enter
+from nearline.store._message import decode, enter, entry
 from nearline.store._message_head import HeadTemplate
-from nearline.store._plain_columns import Bytes, PlainColumn, made_column, plain_column, put
+from nearline.store._runs import Run
 
-_Sized: TypeAlias = tuple[int, tuple[int, ...]]
-NUMBER, STRING = 0, 2
-_DTYPES = {NUMBER: np.dtype(np.float64), 1: np.dtype(np.int64), STRING: None}
+_Bytes: TypeAlias = NDArray[np.uint8]
+_DTYPES = {0: np.dtype(np.float64), 1: np.dtype(np.int64), 2: None}
 _NUMBERS = {pa.float64(): np.dtype(np.float64), pa.int64(): np.dtype(np.int64)}
 _SPARE = 8  # bytes behind a message: strings are copied by eight
-_MOST_BYTES = 1 << 30
+_EMPTY = np.zeros(_SPARE, np.uint8)
+_FILLED = (*(np.zeros(shape, np.int64) for shape in ((0, 2), (0, 8), 0, (0, 3), 0)), _EMPTY)
+"""The arguments of `fill`, after the first two, for a message that has been filled."""
 
 
 class Packed:
-    """A batch as the message that is written.
+    """A batch as the message that is written; its memory is filled when it is written or read.
+
+    Parameters
+    ----------
+    arguments
+        Of `fill`, all but the message itself.
+    kept
+        Whatever has its address among them.
 
     Attributes
     ----------
     num_rows
         Rows of the batch.
+    size
+        Bytes of the message.
     """
 
-    def __init__(self, schema: Any, message: Bytes, cut: int, rows: int) -> None:
-        self.schema, self.num_rows = schema, rows
-        self._message, self._cut, self._batch = message, cut, None
+    def __init__(
+        self, schema: Any, head: HeadTemplate, size: int, rows: int, arguments: Sequence[Any], kept: Any
+    ) -> None:  # fmt: skip
+        self.schema, self.num_rows, self.size = schema, rows, size
+        self._head, self._arguments, self._kept = head, arguments, kept
+        self._room, self._batch = np.empty(size + _SPARE, np.uint8), None
 
     @property
     def batch(self) -> Any:
         """`pyarrow.RecordBatch` in the memory of the message."""
         if self._batch is None:
-            self._batch = decode(self._message, self.schema)
+            self._fill()
+            self._batch = decode(self._room[: self.size], self.schema)
         return self._batch
 
     def at(self, position: int, durable: int) -> memoryview:
         """The whole message, for a position; see `nearline.store._message.encode`."""
-        data = self._message.data
-        enter(data[: self._cut], data[self._cut :], self.num_rows, position, durable)
+        self._fill()
+        data, cut = self._room[: self.size].data, self._head.size
+        enter(data[:cut], data[cut:], self.num_rows, position, durable)
         return data
+
+    def store(self, file: int, at: int, position: int, durable: int) -> tuple[int, int]:
+        """Write the message to a file's byte and sync it: bytes written, and the number of the error that ended it."""
+        from nearline.store._crc32 import TABLES
+        from nearline.store._write_message import write_message
+
+        text = np.frombuffer(entry(self.num_rows, position, durable, self.size - self._head.size), np.uint8)
+        written, error = write_message(*self._arguments, *self._views(), TABLES, text, self._head.entry, file, at)
+        self._filled()
+        return int(written), int(error)
+
+    def _fill(self) -> None:
+        from nearline.store._write_message import fill_message
+
+        if self._kept is not None:
+            fill_message(*self._arguments, *self._views())
+            self._filled()
+
+    def _filled(self) -> None:
+        self._arguments, self._kept = (*self._arguments[:2], *_FILLED), None
+
+    def _views(self) -> tuple[Any, ...]:
+        return self._room, self._room.view(np.int32), self._room.view(np.int64)
 
 
 def arrow_of(batch: Any) -> Any:
@@ -71,100 +110,109 @@ class Packer:
     """
 
     def __init__(self, schema: Any, made: Made) -> None:
-        self._schema, self._made = schema, made
-        self._dtypes = {field.name: _NUMBERS.get(field.type) for field in schema}
+        self._schema, self._dtypes = schema, {field.name: _NUMBERS.get(field.type) for field in schema}
+        ids = [run for run in made.values() if isinstance(run, Run)]
+        self._ids = made.keys() & self._dtypes.keys()
+        self._tag = ids[0].prefix if ids else _EMPTY
         plain = all(field.type in _NUMBERS or field.type == pa.string() for field in schema)
-        self._head = HeadTemplate(schema) if plain else None
+        self._head = HeadTemplate(schema) if plain and len(ids) == len(made) <= 1 else None
         self._shape: BlockShape | None = None
-        self._fields, self._ours = np.zeros((0, 2), np.int64), list[int]()
+        self._fields, self._forms = np.zeros((0, 2), np.int64), dict[str, type]()
 
     def pack(self, first: int, parts: Sequence[tuple[int, Columns]]) -> Packed | None:
         """The rows of submissions, the first at a position; None where one is no block, or has no plain form."""
         blocks = [columns for _, columns in parts if isinstance(columns, RowBlock)]
         if self._head is None or len(blocks) < len(parts) or not self._follow(blocks):
             return None
-        total, others = sum(block.n for block in blocks), self._others(first, blocks)
-        columns = None if others is None else self._sized(blocks, others, total)
-        if others is None or columns is None:
-            return None
-        return self._written(self._head, blocks, others, columns, total)
+        found, kept = self._located(blocks)
+        return None if found is None else self._laid_out(self._head, first, blocks, found, kept)
 
     def _follow(self, blocks: list[RowBlock]) -> bool:
         """Whether all blocks have one shape, whose columns are of the schema's types; it is the packer's then."""
         shape = blocks[0].shape
-        if any(block.shape is not shape for block in blocks):
-            return False
-        if shape is not self._shape:
-            kinds = {name: shape.places[name][0] for name in self._dtypes if name in shape.places}
-            if any(_DTYPES[kind] != self._dtypes[name] for name, kind in kinds.items()):
+        forms = {name: type(value) for name, value in blocks[0].more.items()}
+        for block in blocks[1:]:
+            if block.shape is not shape or {name: type(value) for name, value in block.more.items()} != forms:
                 return False
-            self._shape = shape
-            self._fields = np.array([shape.places[name] for name in kinds], np.int64).reshape(-1, 2)
+        if shape is not self._shape or forms != self._forms:
+            fields = self._fields_of(shape, forms)
+            if fields is None:
+                return False
+            self._shape, self._forms, self._fields = shape, forms, np.array(fields, np.int64).reshape(-1, 2)
         return True
 
-    def _others(self, first: int, blocks: list[RowBlock]) -> dict[str, PlainColumn] | None:
-        """The columns that are in no block's arrays."""
-        counts, shape, found = [block.n for block in blocks], blocks[0].shape, dict[str, PlainColumn]()
-        total = sum(counts)
+    def _fields_of(self, shape: BlockShape, forms: dict[str, type]) -> list[tuple[int, int]] | None:
+        """Kind and place of every column of the schema; None where one has no plain form."""
+        from nearline.store._fill_message import ABSENT, ABSENT_TEXT, FURTHER, NAMED, OWN, REPEATED
+
+        fields, own = list[tuple[int, int]](), OWN
         for name, dtype in self._dtypes.items():
-            if name in self._made:
-                column = made_column(self._made[name](first, total), total)
+            form = forms.get(name, type(None))
+            if name in self._ids:
+                fields.append((NAMED, 0))
             elif name in shape.names:
-                continue
+                if _DTYPES[shape.places[name][0]] != dtype:
+                    return None
+                fields.append(shape.places[name])
+            elif form is type(None):
+                fields.append((ABSENT_TEXT if dtype is None else ABSENT, 0))
+            elif form is (str if dtype is None else np.ndarray):
+                fields.append((REPEATED if dtype is None else FURTHER, own))
+                own += 1 + (dtype is None)
             else:
-                column = plain_column([block.more.get(name) for block in blocks], counts, total, dtype)
-            if column is None:
                 return None
-            found[name] = column
-        return found
+        return fields
 
-    def _sized(self, blocks: list[RowBlock], others: dict[str, PlainColumn], total: int) -> list[_Sized] | None:
-        """Nulls and bytes of every column's buffers; None where strings are too long for one batch."""
-        totals, strings = np.add.reduce([block.totals for block in blocks]).tolist(), len(blocks[0].spans)
-        bits, found = -(-total // 8), list[_Sized]()
-        for name in self._dtypes:
-            if name in others:
-                found.append((others[name].nulls, others[name].sizes))
-                continue
-            kind, k = blocks[0].shape.places[name]
-            nulls = 0 if kind == NUMBER else total - totals[k if kind == STRING else strings + k][1]
-            values = (4 * (total + 1), totals[k][0]) if kind == STRING else (8 * total,)
-            found.append((nulls, (bits if nulls else 0, *values)))
-        return found if all(sum(sizes) < _MOST_BYTES for _, sizes in found) else None
+    def _located(self, blocks: list[RowBlock]) -> tuple[Any, list[Any]]:
+        """Where the arrays of blocks are, and those that do not belong to one; None where one is of another type."""
+        from nearline.features._block_copy import locate, locate_one
+        from nearline.store._fill_message import OWN
 
-    def _written(
-        self, head: HeadTemplate, blocks: list[RowBlock], others: dict[str, PlainColumn], columns: list[_Sized],
-        total: int,
-    ) -> Packed:  # fmt: skip
-        from nearline.features._block_copy import copy_blocks, locate
-
-        layout, end = list[tuple[int, int]](), 0
-        for _, sizes in columns:
-            for size in sizes:
-                layout.append((end, size))
-                end += -(-size // 8) * 8
-        room = np.empty(head.size + end + _SPARE, np.uint8)
-        message, body = room[: head.size + end], room[head.size : head.size + end]
-        head.write(message, total, [nulls for nulls, _ in columns], list(chain.from_iterable(layout)))
-        body.view(np.int64)[[(at + size - 1) >> 3 for at, size in layout if size]] = 0  # what pads a buffer is zero
-        places, buffers = list[tuple[int, int, int, int]](), iter(layout)
-        for name, (nulls, sizes) in zip(self._dtypes, columns):
-            own = list(islice(buffers, len(sizes)))
-            if name in others:
-                others[name].write([body[at : at + size] for at, size in own])
-                continue
-            valid, values = own[0][0], own[1][0]
-            if nulls:
-                put(body[valid : valid + sizes[0]], bytes(sizes[0]))
-            if len(own) == 3:
-                body[values : values + 4] = 0
-            places.append((head.size + valid if nulls else -1, head.size + values, head.size + own[-1][0], 0))
-        found, row = np.empty((len(blocks), 8), np.int64), 0
+        found, row, kept = np.empty((len(blocks), OWN + 2 * len(self._dtypes)), np.int64), 0, list[Any](blocks)
         for i, block in enumerate(blocks):
             locate(
                 block.text, block.numbers, block.integers, block.given, block.spans, block.n, row, found, i,
             )  # fmt: skip
-            row += block.n
-        at = np.array(places, np.int64).reshape(-1, 4)
-        copy_blocks(self._fields, found, at, room, room.view(np.int32), room.view(np.int64))
-        return Packed(self._schema, message, head.size, total)
+            row, own = row + block.n, OWN
+            for name, dtype in self._dtypes.items():
+                value = block.more.get(name)
+                if value is None or name in block.shape.names:
+                    continue
+                if dtype is None:
+                    text, size = _text(value)
+                    kept.append(text)
+                    locate_one(text, found, i, own)
+                    found[i, own + 1] = size
+                    own += 2
+                elif value.dtype == dtype and value.ndim == 1 and value.flags.c_contiguous:
+                    locate_one(value, found, i, own)
+                    own += 1
+                else:
+                    return None, kept
+        return found, kept
+
+    def _laid_out(
+        self, head: HeadTemplate, first: int, blocks: list[RowBlock], found: Any, kept: list[Any]
+    ) -> Packed | None:
+        from nearline.store._fill_message import lay_out
+
+        total = sum(block.n for block in blocks)
+        totals = blocks[0].totals if len(blocks) == 1 else np.add.reduce([block.totals for block in blocks])
+        nulls, places = np.empty(head.columns, np.int64), np.empty((head.columns, 3), np.int64)
+        buffers = np.empty(2 * head.buffers, np.int64)
+        body = lay_out(
+            self._fields, found, totals, len(blocks[0].spans), self._tag, first, total, head.size, nulls, places,
+            buffers,
+        )  # fmt: skip
+        if body < 0:
+            return None
+        numbers = np.array([*head.places, first, total, head.size + body], np.int64)
+        arguments = (head.bytes, numbers, self._fields, found, nulls, places, buffers, self._tag)
+        return Packed(self._schema, head, head.size + body, total, arguments, kept)
+
+
+@lru_cache(maxsize=64)
+def _text(value: str) -> tuple[_Bytes, int]:
+    """The bytes of a text, with more behind them that may be read, and how many it has."""
+    data = value.encode()
+    return np.frombuffer(data + bytes(_SPARE), np.uint8), len(data)

@@ -32,8 +32,11 @@ class Appendable(Protocol):
     def append(self, batch: Any) -> int:
         """Append a record batch, or a `Packed` one; its first position."""
 
-    def commit(self) -> int:
-        """Make all appended rows durable; the durable end."""
+    def put(self, batch: Any) -> int:
+        """Append a batch, and make all appended rows durable; its first position."""
+
+    def tidy(self) -> None:
+        """What `put` leaves for later."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class Recorder:
         With durable=True: shortest time from the start of a write to that of the next, for what comes meanwhile to be
         written together.
     made
-        Columns that follow from the positions, for example {"prediction_id": run.column}.
+        Columns that follow from the positions, for example {"prediction_id": run}.
 
     Examples
     --------
@@ -94,7 +97,7 @@ class Recorder:
         group_rows: int = 16_384,
         flush_seconds: float = 0.05,
         flush_rows: int = 4096,
-        gather_seconds: float = 0.0025,
+        gather_seconds: float = 0.001,
         made: Made | None = None,
     ) -> None:
         if min(max_rows, group_rows, flush_rows) < 1 or min(flush_seconds, gather_seconds) < 0:
@@ -192,6 +195,7 @@ class Recorder:
                 self.error = error
                 _logger.error("recorder: %d submissions failed: %s", len(group), error)
             self._finish(group, faults, perf_counter() - self._began)
+            self._tidy()
 
     def _group(self) -> list[_Submission]:
         """The submissions to write next, in order; none when the recorder is closed and all is written."""
@@ -222,10 +226,18 @@ class Recorder:
         self._fill(group[0].first)
         if self._log.next != group[0].first:
             raise StateError(f"the log goes on at {self._log.next}, not {group[0].first}: somebody else appends to it")
-        for batch in self._batches(group, faults):
+        *others, last = self._batches(group, faults)
+        for batch in others:
             self._log.append(batch)
-        self._log.commit()
+        self._log.put(last)
         self.error = None
+
+    def _tidy(self) -> None:
+        """What nobody has to wait for."""
+        try:
+            self._log.tidy()
+        except Exception:  # the rows are durable all the same
+            _logger.exception("recorder: the log could not be tidied")
 
     def _fill(self, until: int) -> None:
         """Void rows for positions that were given and could not be written."""

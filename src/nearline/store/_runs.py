@@ -51,13 +51,18 @@ class Run:
         tag = self.tag
         return [f"{tag}-{position}" for position in range(first, first + n)]
 
-    def column(self, first: int, n: int) -> Any:
+    @property
+    def prefix(self) -> NDArray[np.uint8]:
+        """What every id begins with, as bytes, with eight more behind that may be read."""
+        return np.frombuffer(f"{self.tag}-".encode() + bytes(8), np.uint8)
+
+    def __call__(self, first: int, n: int) -> Any:
         """The same ids as an Arrow array of strings."""
         from nearline.features._block_copy import named
 
-        tag = np.frombuffer(f"{self.tag}-".encode() + bytes(8), np.uint8)
+        tag = self.prefix
         offsets, data = np.empty(n + 1, np.int32), np.empty(n * (len(tag) + 20) + 8, np.uint8)
-        size = named(tag, first, n, offsets, data)
+        size = named(tag, first, n, offsets, 0, data, 0)
         return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data[:size])])
 
 

@@ -202,14 +202,28 @@ class Appender:
         segment.grown([Message(at, size, position, rows.num_rows)])
         return position
 
+    def put(self, rows: Packed, durable: int) -> int:
+        """`append` and `sync` at once."""
+        self._check()
+        segment = self.segment
+        position, at = segment.end, segment.size
+        written, number = rows.store(self._file, at, position, durable)
+        if written == rows.size and not number:
+            segment.grown([Message(at, rows.size, position, rows.num_rows)])
+            return position
+        error = OSError(number, os.strerror(number))
+        if written == rows.size:
+            self._lost(error)
+        self._cut(at)
+        raise refused(segment.path, f"write {rows.size} bytes and make them durable", error)
+
     def sync(self) -> None:
         """Make what was appended durable."""
         self._check()
         try:
             os.fdatasync(self._file)
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages and call the next sync a success.
-            self._broken = f"a sync failed ({error.strerror})"
+            self._lost(error)
             raise refused(self.segment.path, "make the file durable", error) from error
 
     def drop(self, end: int) -> None:
@@ -225,6 +239,10 @@ class Appender:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _lost(self, error: OSError) -> None:
+        """After a failed sync the kernel may have dropped the pages and call the next sync a success."""
+        self._broken = f"a sync failed ({error.strerror})"
 
     def _cut(self, size: int) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -85,6 +85,16 @@ class View:
             rows = joined(self.table(begin, marks[-1]))
             for lo, hi in zip([begin, *marks], marks):
                 yield lo, rows.slice(lo - begin, hi - lo)
+
+    def grown(self, batch: Any, segment: ArrowSegment) -> View:
+        """With a batch more, which is the last in the growing segment."""
+        size = segment.size - segment.offsets[bisect_left(segment.bounds, self.end)]
+        return View(self.schema, self.segments, self.recent.added(batch, size), segment.end)
+
+    def tidied(self, budget: int) -> View:
+        """With the recent rows tidied."""
+        recent = self.recent.tidied(budget)
+        return self if recent is self.recent else View(self.schema, self.segments, recent, self.end)
 
     def dataset(self) -> Any:
         """All rows as a `pyarrow.dataset`: sealed segments as files, the rest from memory."""
