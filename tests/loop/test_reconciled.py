@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.loop.parts import Bench, rows, same_model, trained
-from tests.loop.test_recovery import DOINGS, PLAIN, Doing, bench_of, live
+from tests.loop.recovery_parts import DOINGS, PLAIN, Doing, bench_of, live
 
 from nearline import GLMix
 from nearline.store import Version
