@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.loop.parts import Bench, rows, same_model, standing
 from tests.loop.recovery_parts import DOINGS, PLAIN, Doing, bench_of, live
 
 from nearline import GLMix
 
+# What a tick reads and does not commit is read again after a crash, together with what came since.
+VOID_FIRST = [("void",), ("void",), ("tick", 1.0, "crash"), ("happened", 0, None, "retract")]
+
 
 @pytest.mark.parametrize("mode", ["event", "minibatch"])
 @PLAIN
 @given(doings=DOINGS, batch=st.sampled_from([1, 3, 5_000]))
+@example(doings=VOID_FIRST, batch=1)
 def test_a_learner_that_crashed_is_one_that_never_did(mode: str, doings: list[Doing], batch: int) -> None:
     crashed, whole = bench_of(mode, batch), bench_of(mode, batch)
     live(crashed, doings, faults=True)

@@ -15,7 +15,8 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Arrivals:
-    """The newest event time seen, and when it was received; both in seconds, −∞ before the first.
+    """The newest event time seen, and when it was received; both in seconds, −∞ before the first. `beside` is the
+    event time of the last prediction that was written, 0 before the first.
 
     No event counts as newer than its arrival: one clock that is far ahead must not close everybody's windows.
 
@@ -29,16 +30,21 @@ class Arrivals:
 
     newest: float = -np.inf
     heard: float = -np.inf
+    beside: float = 0.0
 
     def times(self, predictions: pa.Table) -> Floats:
-        """Event times of new predictions (n). Rows that were never written have none; they lie beside the others and
-        are refused when they come up.
+        """Event times of new predictions (n). A row that was never written has none: it takes that of the last one
+        before it that was, however the log is cut into readings, and is refused when it comes up.
+
+        >>> rows = [pa.table({"time": pa.array(times, pa.float64())}) for times in ([100.0, None], [None, 90.0])]
+        >>> seen = Arrivals()
+        >>> [seen.times(part).tolist() for part in rows]
+        [[100.0, 100.0], [100.0, 90.0]]
         """
-        times = plain(predictions, "time")
-        void = ~np.isfinite(times)
-        if void.any():
-            times = np.where(void, times[~void].min() if not void.all() else max(self.newest, 0.0), times)
-        return times
+        times = np.concatenate([[self.beside], plain(predictions, "time")])
+        written = np.maximum.accumulate(np.where(np.isfinite(times), np.arange(len(times)), 0))
+        self.beside = float(times[written[-1]])
+        return times[written[1:]]
 
     def watermark(self, policy: Policy, predictions: pa.Table, outcomes: pa.Table, now: float, more: bool) -> float:
         """The newest event seen, moved on by the clock while nothing comes, less the allowed lateness.

@@ -144,7 +144,7 @@ class Learner:
         self.copies = [(start, end) for start, end in meta.get("copies", ())]
         self._on = meta["line"]
         self.storage.examples.truncate(positions["examples"])
-        self.arrivals, self._committed = Arrivals(meta["newest"], meta["heard"]), self.join.end
+        self.arrivals, self._committed = Arrivals(meta["newest"], meta["heard"], meta.get("beside", 0.0)), self.join.end
         self._begin(meta.get("change"), meta.get("recalibration"))
         self._teacher.rejected, self._teacher.pending = meta["rejected"], pending
         return True
@@ -360,7 +360,7 @@ class Learner:
             "line": self.line.to_dict(), "entry": self.entry, "held": self.held, "used": sorted(self.used),
             "rejected": self._teacher.rejected, "join_head": join.head, "counts": self.counts,
             "newest": self.arrivals.newest, "heard": self.arrivals.heard, "change": self.change.state(),
-            "changed": self.changed, "alarms": self.alarms, "copies": self.copies,
+            "beside": self.arrivals.beside, "changed": self.changed, "alarms": self.alarms, "copies": self.copies,
             "recalibration": self.calibration.state(),
         }  # fmt: skip
         if now - self._guarded >= GUARD_SECONDS:
