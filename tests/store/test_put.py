@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.store.test_packed import MADE, PACKER, ROW, SCHEMA, block
+from tests.store.blocks import MADE, PACKER, ROW, SCHEMA, block
 
 from nearline._errors import DataError, StateError
 from nearline.store import Log, MemoryLog

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nearline._errors import ConfigError, DataError, Overloaded, StateError
 from nearline.store._columns import Columns, Made, check_columns, to_batch, void
-from nearline.store._packed import Packer
+from nearline.store._packing import Packing
 
 Done: TypeAlias = Callable[[BaseException | None], None]
 _logger = logging.getLogger("nearline")
@@ -109,7 +109,7 @@ class Recorder:
         if required:
             raise ConfigError(f"Recorder: column {required[0]!r} must be nullable, since rows can turn out void")
         self._log, self._made, self.durable = log, dict(made or {}), durable
-        self._known, self._packer = frozenset(log.schema.names) - self._made.keys(), Packer(log.schema, self._made)
+        self._known, self._packing = frozenset(log.schema.names) - self._made.keys(), Packing(log.schema, self._made)
         self.max_rows, self._group_rows = max_rows, group_rows
         self._flush_seconds, self._flush_rows = flush_seconds, flush_rows
         self._gather_seconds, self._began = gather_seconds, 0.0
@@ -249,7 +249,7 @@ class Recorder:
         schema, made = self._log.schema, self._made
         first, parts = group[0].first, [(part.n, part.columns) for part in group]
         try:
-            return [self._packer.pack(first, parts) or to_batch(schema, first, parts, made)]
+            return [self._packing.pack(first, parts) or to_batch(schema, first, parts, made)]
         except DataError:
             batches = []
         for number, part in enumerate(group):
