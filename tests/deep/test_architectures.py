@@ -44,6 +44,29 @@ class TestEveryArchitecture:
             one.fit(table(100, seed=2), epochs=1, warm=True)
         assert same(weights(net), weights(again))
 
+    @pytest.mark.parametrize("ads", [(1100, 1000), (500, 700, 1100)])
+    def test_a_table_that_has_grown_is_loaded_at_the_size_that_it_had(
+        self, architecture: Any, ads: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        net = network(architecture)
+        for part, n in enumerate(ads):
+            net.partial_fit({**table(n, seed=part), "ad": [f"part{part}-{i}" for i in range(n)]})
+        net.save(tmp_path / "net")
+        again = Network.load(tmp_path / "net", architecture=architecture)
+        assert same(weights(net), weights(again))
+
+    def test_it_is_loaded_where_a_fork_has_taught_the_vocabulary_more(self, architecture: Any, tmp_path: Path) -> None:
+        net = network(architecture)
+        net.fit(table(200), epochs=1)
+        many = {**table(1300, seed=1), "ad": [f"new{i}" for i in range(1300)]}
+        net.fork().partial_fit(many)
+        net.save(tmp_path / "net")
+        again = Network.load(tmp_path / "net", architecture=architecture)
+        assert np.array_equal(again.decision_function(many), net.decision_function(many))
+        for one in (net, again):
+            one.partial_fit(many)
+        assert same(weights(net), weights(again))
+
     def test_a_fork_learns_by_itself(self, architecture: Any) -> None:
         net = network(architecture)
         net.fit(table(200), epochs=1)

@@ -107,9 +107,13 @@ class InputMap:
         It has seen a table: the kinds of columns are known.
     columns
         The network's columns, among the encoder's.
+    n_slots
+        So many of the encoder's slots are mapped at first; by default all of them.
     """
 
-    def __init__(self, encoder: Encoder, columns: Sequence[str], keys: Sequence[Key] = ()) -> None:
+    def __init__(
+        self, encoder: Encoder, columns: Sequence[str], keys: Sequence[Key] = (), n_slots: int | None = None
+    ) -> None:
         self.encoder, self.keys = encoder, tuple(keys)
         self.dense = [pair for column in columns for pair in _dense_names(encoder, column)]
         self.fields = [column for column in columns if not isinstance(encoder.kind(column), Numeric | Vector)]
@@ -117,7 +121,7 @@ class InputMap:
         self._field_of = {column: number for number, column in enumerate(self.fields)}
         self._place = np.zeros(0, np.int32)
         self._field = np.zeros(0, np.int32)
-        self.grow(encoder.n_slots)
+        self.grow(encoder.n_slots if n_slots is None else n_slots)
 
     @property
     def n_slots(self) -> int:

@@ -90,9 +90,9 @@ def _restore(network: Network, manifest: Mapping[str, Any], path: Path) -> None:
     from safetensors.torch import load_file
 
     tensors = load_file(path, device=network.device)
-    network._map = InputMap(network.encoder, network.columns, network.keys)
+    network._map = InputMap(network.encoder, network.columns, network.keys, manifest["known_slots"])
     network._start()
-    network.module.table.grow(manifest["table_rows"])
+    network.module.table.reach(manifest["table_rows"])
     network.module.load_state_dict(_part(tensors, "module."))
     network.steps.grow()
     network.steps.restore(_part(tensors, "steps."))

@@ -35,9 +35,13 @@ class Table(torch.nn.Module):
     def grow(self, n_slots: int) -> bool:
         """Make room for slots below `n_slots`, at least doubling; says whether anything was added."""
         held = len(self.weight)
-        if n_slots <= held:
+        return n_slots > held and self.reach(max(n_slots, 2 * held))
+
+    def reach(self, rows: int) -> bool:
+        """Have so many rows, whole blocks of them and no more; says whether anything was added."""
+        blocks = range(len(self.weight) // BLOCK, -(-rows // BLOCK))
+        if not blocks:
             return False
-        blocks = range(held // BLOCK, -(-max(n_slots, 2 * held) // BLOCK))
         new = np.concatenate([self._first_values(block) for block in blocks])
         self.weight.data = torch.cat([self.weight.data, torch.from_numpy(new).to(self.weight)])
         return True
