@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.join.reference import rows
-from tests.join.test_step import POLICIES, STEPS, played
+from tests.join.step_parts import POLICIES, STEPS, played
 
 from nearline import ConfigError, StateError
 from nearline.join import PAGE_BYTES, Outcomes, Policy, Reason, State, Status, step
