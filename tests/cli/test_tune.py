@@ -15,7 +15,7 @@ import pytest
 from tests.tune.streams import events
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks._service import Client, Service
 
