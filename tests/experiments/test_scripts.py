@@ -22,6 +22,7 @@ NEEDED = {
     "incremental_recsys": {"gain_captured", "speedup_last_slice", "gain_over_warm_start", "gain_over_window"},
     "gdmix_ladder": {"max_abs_gap_to_published", "auc_learned_priors"},
     "deep_ladder": {"auc_network", "auc_users", "auc_users_movies", "auc_learned_priors"},
+    "deep_loop": {"excess_vs_uniform", "excess_vs_uniform_served", "gain_kept", "calibration_worst"},
     "tune": {"gap_to_best_search"},
 }
 
@@ -39,7 +40,7 @@ def _movielens() -> bool:
 def test_a_script_ends_with_its_bars(name: str) -> None:
     if name.startswith("deep"):
         pytest.importorskip("torch", reason="torch is not installed: pip install 'nearline[deep]'")
-    wanted = {"tune": TUNED, "incremental_recsys": TUNED[:2]}.get(name, ())
+    wanted = {"tune": TUNED, "incremental_recsys": TUNED[:2], "deep_loop": TUNED[:1]}.get(name, ())
     if not all((Path(os.environ["NEARLINE_DATA"]) / part).is_dir() for part in wanted):
         pytest.skip(f"needs {', '.join(wanted)} where NEARLINE_DATA points")
     page = (ROOT / "docs/results.md").read_bytes()
@@ -62,6 +63,9 @@ def _sane(name: str, values: dict[str, float]) -> None:
         assert values["lift_captured_ml100k_movie"] > 0.95
     elif name == "deep_ladder":
         assert values["auc_learned_priors"] > 0.55
+    elif name == "deep_loop":
+        assert values["calibration_worst"] < 0.1
+        assert values["backwards_vs_full"] == pytest.approx(0.1)
     elif name == "tune":
         assert values["gap_to_best_search"] < 0.05
     elif name == "incremental_recsys":
