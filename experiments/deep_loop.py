@@ -176,8 +176,8 @@ trained on any of them, so users are the random effects' business and movies the
 of `nearline train` in all, most of them for what every training does alike (the effects learn the examples anew, the
 gate plays both versions): at this size choosing saves passes, not time. The gate is loosened here
 (3 % of loss, calibration 0.9 to 1.1, a tenth of negative flips): as it is by default it refused two of the first five
-trainings on every example (seed 0) as undecided on {{judge}} examples. The guard is off, so that rules alone differ. Seed 0
-was looked at while the model was settled (the movies' random effect was left out, with which training hardly changed
+trainings on every example (seed 0) as undecided on {{judge}} examples. The guard is off, so that rules alone
+differ. Seed 0 was looked at while the model was settled (the movies' random effect was left out, with which training hardly changed
 what is served; history went from 60,000 to 40,000); seed 1 was not."""
 
 
