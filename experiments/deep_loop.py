@@ -177,8 +177,8 @@ of `nearline train` in all, most of them for what every training does alike (the
 gate plays both versions): at this size choosing saves passes, not time. The gate is loosened here
 (3 % of loss, calibration 0.9 to 1.1, a tenth of negative flips): as it is by default it refused two of the first five
 trainings on every example (seed 0) as undecided on {{judge}} examples. The guard is off, so that rules alone
-differ. Seed 0 was looked at while the model was settled (the movies' random effect was left out, with which training hardly changed
-what is served; history went from 60,000 to 40,000); seed 1 was not."""
+differ. Seed 0 was looked at while the model was settled (the movies' random effect was left out, with which training
+hardly changed what is served; history went from 60,000 to 40,000); seed 1 was not."""
 
 
 if __name__ == "__main__":
