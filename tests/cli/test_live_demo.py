@@ -25,7 +25,7 @@ def test_interrupted_it_ends_with_a_summary_and_leaves_a_service_to_run(tmp_path
     assert any("dashboard: http://127.0.0.1:" in line for line in demo.stderr)
     time.sleep(4.0)
     demo.send_signal(signal.SIGINT)
-    summary, said = demo.communicate(timeout=60)
+    summary, said = demo.communicate(timeout=180)
     assert demo.returncode == 0, said
     for words in ("nearline, as served", "best possible (truth)", "after it was acknowledged", "report: "):
         assert words in summary

@@ -10,7 +10,7 @@ from tests.serve.dashboard.parts import eventually
 def test_the_page_follows_a_run_and_rolls_it_back(page: Any, running: Any) -> None:
     """What is predicted, joined and learned shows without a reload; a roll back there is one of the service."""
     untaught = [p["probability"] for p in running.post("/predict", {"rows": running.rows[:50]})["predictions"]]
-    page.set_default_timeout(30_000)  # a learner and its service share the machine with the browser
+    page.set_default_timeout(90_000)  # a learner and its service share the machine with the browser
     page.goto(running.url)
     page.wait_for_selector("body[data-state=live]")
     assert page.locator("#version").inner_text() == "1.0.0"
