@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from experiments._seam import Clock
 from nearline import config
 from nearline.loop import Loop
 from nearline.serve import App
@@ -70,16 +71,6 @@ def _train(file: Path) -> Round:
         found["version"], found["published"], tuple(found.get("refused", ())), int(found["seen"]),
         int(found["chosen"]), seconds,
     )  # fmt: skip
-
-
-class Clock:
-    """Seconds since the epoch, as the stream says."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Service:

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from nearline.features._block_copy import address_of, int32_at
+from nearline.features._block_copy import ZERO, address_of, int32_at
 from nearline.features._str_index import LEAF, UNHELD
 from nearline.store._crc32 import crc32
 from nearline.store._fill_message import SIZE, fill
+from nearline.store._message import DIGITS
 
 _pwrite: Any = types.ExternalFunction("pwrite", types.int64(types.int32, types.int64, types.int64, types.int64))
 _fdatasync: Any = types.ExternalFunction("fdatasync", types.int32(types.int32))
 _errno: Any = types.ExternalFunction("__errno_location", types.int64())
-_ZERO, _LETTER, DIGITS = 48, 97, 8
+_LETTER = 97
 
 
 @njit(**LEAF)
@@ -27,7 +28,7 @@ def _put_sum(total: Any, out: Any, at: int) -> None:
     """Eight hexadecimal digits at out[at]."""
     for k in range(DIGITS):
         digit = (total >> np.uint32(28 - 4 * k)) & np.uint32(15)
-        out[at + k] = np.uint8(_ZERO + digit if digit < 10 else _LETTER - 10 + digit)
+        out[at + k] = np.uint8(ZERO + digit if digit < 10 else _LETTER - 10 + digit)
 
 
 @njit(**UNHELD)
